@@ -1,0 +1,8 @@
+package cli
+
+import "github.com/spf13/cobra"
+
+// commands lists every command; there is no other registration.
+func commands(app *App) []*cobra.Command {
+	return []*cobra.Command{}
+}
