@@ -30,6 +30,12 @@ type Object struct {
 	At source.Pos
 	// Tree finds the lines of the object's fields; the zero Tree on a live cluster.
 	Tree source.Tree
+	// Problems are what the strict decoder refused: unknown and repeated fields, values of a wrong type. The rest of the
+	// object was decoded and is judged.
+	Problems []*source.Error
+	// Rendered is true for an object that Helm or kustomize made. Its places are in the template or source file that it
+	// came from, and as near as that can be told.
+	Rendered bool
 }
 
 // Ref names the object.
@@ -45,12 +51,29 @@ func (o *Object) Name() string {
 	return o.Meta.Name
 }
 
-// Group is the API group: "" for the core group.
+// Group is the API group as the object writes it: "" for the core group. See CurrentGroup.
 func (o *Object) Group() string {
 	if g, _, ok := strings.Cut(o.APIVersion, "/"); ok {
 		return g
 	}
 	return ""
+}
+
+// CurrentGroup is the group in which the object's kind lives today: a Deployment of extensions/v1beta1 is one of apps.
+func (o *Object) CurrentGroup() string {
+	g := o.Group()
+	if g != "extensions" {
+		return g
+	}
+	switch o.Kind {
+	case "Deployment", "DaemonSet", "ReplicaSet":
+		return "apps"
+	case "Ingress", "NetworkPolicy":
+		return "networking.k8s.io"
+	case "PodSecurityPolicy":
+		return "policy"
+	}
+	return g
 }
 
 // Place gives where a field stands, or the object when the field's place is unknown.
@@ -140,7 +163,7 @@ func New(objects []*Object, live bool, notJudged []finding.NotJudged) *Snapshot 
 	s := &Snapshot{Objects: objects, Live: live, NotJudged: notJudged, byKind: map[string][]*Object{}}
 	uids := map[string]bool{}
 	for _, o := range objects {
-		k := o.Group() + "/" + o.Kind
+		k := o.CurrentGroup() + "/" + o.Kind
 		s.byKind[k] = append(s.byKind[k], o)
 		if o.Meta.UID != "" {
 			uids[string(o.Meta.UID)] = true
@@ -161,7 +184,7 @@ func New(objects []*Object, live bool, notJudged []finding.NotJudged) *Snapshot 
 	return s
 }
 
-// Kind lists the objects of a kind; group is "" for the core group.
+// Kind lists the objects of a kind in whatever version; group is the kind's group of today, "" for the core group.
 func (s *Snapshot) Kind(group, kind string) []*Object { return s.byKind[group+"/"+kind] }
 
 // Workloads lists everything that holds a pod.
