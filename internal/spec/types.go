@@ -27,6 +27,8 @@ type Platform struct {
 
 	// File is the spec's file as the user named it.
 	File string `json:"-"`
+
+	tree source.Tree
 }
 
 // Metadata names the platform.
@@ -43,6 +45,8 @@ type Spec struct {
 	LabelPrefix string `json:"labelPrefix"`
 	// Kubernetes is the cluster's minor version, "1.37"; it pins Pod Security. Never "latest".
 	Kubernetes string `json:"kubernetes"`
+	// Chart is the name of the Helm chart that is compiled, a DNS label: charts/CHART/values.yaml. Default: the platform's name.
+	Chart string `json:"chart"`
 	// Has lists what the cluster runs beside Kubernetes; see Features.
 	Has        []string              `json:"has"`
 	Admission  Admission             `json:"admission"`
@@ -65,7 +69,7 @@ type Spec struct {
 }
 
 // Features are the values that `has` accepts.
-var Features = []string{"istio", "cilium", "external-secrets", "sealed-secrets", "kyverno", "gatekeeper", "falco", "prometheus-operator", "gateway-api", "ingress-nginx", "security-profiles-operator"}
+var Features = []string{"istio", "cilium", "external-secrets", "sealed-secrets", "kyverno", "gatekeeper", "falco", "prometheus-operator", "gateway-api", "ingress-nginx", "security-profiles-operator", "static-admission"}
 
 // HasFeature reports whether the cluster runs a feature.
 func (s *Spec) HasFeature(name string) bool { return slices.Contains(s.Has, name) }
@@ -155,6 +159,9 @@ type Component struct {
 	Namespace string     `json:"namespace"`
 	// Image without tag or digest; platform.lock has the digest.
 	Image string `json:"image"`
+	// Version is the tag that `bulwark lock` resolves to a digest, such as 1.4.2. Without it the image stays unlocked;
+	// latest is not a version.
+	Version string `json:"version"`
 	// Base is the base image of its Dockerfile.
 	Base string `json:"base"`
 	// Runtime picks the syscall and process profile: see Runtimes.
@@ -426,9 +433,6 @@ type Exception struct {
 
 // Sorted gives a map's keys in order; the only way in which compilers walk the spec's maps.
 func Sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
-
-// DefaultUser is the nonroot user of distroless images.
-const DefaultUser int64 = 65532
 
 // UID is the component's numeric user.
 func (c *Component) UID() int64 {
