@@ -67,7 +67,7 @@ func (s *Server) poll(ctx context.Context, what string, ready func(context.Conte
 		case <-ctx.Done():
 			return fmt.Errorf("wait for %s: %w; the last answer was: %w", what, context.Cause(ctx), err)
 		case <-s.api.done:
-			return fmt.Errorf("wait for %s: the API server ended: %w", what, errors.Join(s.api.err, err))
+			return errors.Join(fmt.Errorf("wait for %s: the API server ended; the last answer was: %w", what, err), s.api.err)
 		case <-tick.C:
 		}
 	}

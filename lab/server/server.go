@@ -209,7 +209,7 @@ func (s *Server) supervise() {
 	case err := <-s.etcd.err():
 		s.cause = fmt.Errorf("etcd failed: %w", err)
 	case <-s.api.done:
-		s.cause = fmt.Errorf("the API server ended unasked: %w", s.api.err)
+		s.cause = errors.Join(errors.New("the API server ended unasked"), s.api.err)
 	}
 	s.stopErr = s.teardown()
 	close(s.done)
@@ -222,8 +222,10 @@ func (s *Server) teardown() error {
 	if s.controllers != nil {
 		errs = append(errs, s.controllers.stop(stopLimit))
 	}
-	if s.api != nil && s.cause == nil {
-		errs = append(errs, s.api.stop(stopLimit))
+	if s.api != nil {
+		if err := s.api.stop(stopLimit); s.cause == nil {
+			errs = append(errs, err)
+		}
 	}
 	if s.etcd != nil {
 		s.etcd.stop()

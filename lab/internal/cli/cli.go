@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -24,7 +25,7 @@ const (
 	exitFailed    = 125 // the lab did not start, or broke down
 	exitCannotRun = 126 // the command could not be run
 	exitNotFound  = 127 // the command was not found
-	exitSignal    = 128 // plus the number of the signal that ended the command
+	exitSignal    = 128 // plus the number of the signal that ended the command or the start
 )
 
 const usage = `Run a real kube-apiserver %s with etcd in one process, for tests.
@@ -45,7 +46,7 @@ Flags:
 %s
 Exit codes: 0 good (or that of the command), 2 misuse, 125 the lab did not start or
 broke down, 126 the command could not be run, 127 the command was not found,
-128+n the command was ended by signal n.
+128+n the command, or the start, was ended by signal n.
 `
 
 // options are what the flags set.
@@ -151,8 +152,8 @@ func (o *options) run(ctx context.Context, e events, stdin *os.File, stdout, std
 	}
 
 	s, err := o.start(ctx, e)
-	if errors.Is(err, errInterrupted) {
-		return exitOK, nil
+	if by := (interrupted{}); errors.As(err, &by) {
+		return exitSignal + int(by.signal), nil
 	}
 	if err != nil {
 		return exitFailed, err
@@ -191,8 +192,10 @@ func (o *options) run(ctx context.Context, e events, stdin *os.File, stdout, std
 	return exitOK, nil
 }
 
-// errInterrupted says that the start was given up because it was asked to.
-var errInterrupted = errors.New("interrupted")
+// interrupted says that the start was given up because it was asked to.
+type interrupted struct{ signal syscall.Signal }
+
+func (i interrupted) Error() string { return "interrupted: " + i.signal.String() }
 
 // start starts the server; an event gives it up.
 func (o *options) start(ctx context.Context, e events) (*server.Server, error) {
@@ -206,10 +209,10 @@ func (o *options) start(ctx context.Context, e events) (*server.Server, error) {
 	go func() {
 		defer close(watched)
 		select {
-		case <-e.signals:
-			cancel(errInterrupted)
+		case s := <-e.signals:
+			cancel(interrupted{s.(syscall.Signal)})
 		case <-e.orphaned:
-			cancel(errInterrupted)
+			cancel(interrupted{syscall.SIGHUP}) // what a terminal sends when it goes
 		case <-e.fatal:
 			cancel(errFatal)
 		case <-started:
