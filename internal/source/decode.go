@@ -23,7 +23,10 @@ type NodeUnmarshaler interface {
 // Strict about: unknown fields, repeated keys, wrong types. A struct field "At source.Pos" tagged `json:"-"` receives the
 // place of the struct's node.
 type Decoder struct {
-	File   string
+	File string
+	// YAML11 reads plain yes, no, on and off (and y and n) as true and false, as Kubernetes' own tools do; else they are
+	// text.
+	YAML11 bool
 	Errs   Errors
 	active map[*yaml.Node]bool
 }

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,6 +27,15 @@ func NewTree(file string, n *yaml.Node) Tree {
 	t := Tree{file: file, marks: make([]mark, 0, 64)}
 	t.add("", n.Line, n)
 	return t
+}
+
+// Move gives the tree with every line replaced by what f says: for text that was rendered from another file.
+func (t Tree) Move(f func(line int) int) Tree {
+	out := Tree{file: t.file, marks: slices.Clone(t.marks)}
+	for i := range out.marks {
+		out.marks[i].line = int32(f(int(out.marks[i].line)))
+	}
+	return out
 }
 
 func (t *Tree) add(key string, line int, n *yaml.Node) {
