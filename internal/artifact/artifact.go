@@ -142,7 +142,7 @@ func (p *Plan) Files() (map[string][]byte, error) {
 		if prev, ok := out[a.Path]; ok {
 			buf.Write(prev)
 		} else {
-			fmt.Fprintf(&buf, "# Compiled from platforms/%s/platform.yaml by `bulwark render`; edit that file, not this one.\n", p.Platform)
+			fmt.Fprintf(&buf, "# Compiled from the Platform %s by `bulwark render`; edit that, not this file.\n", p.Platform)
 		}
 		buf.WriteString("---\n")
 		buf.Write(b)
