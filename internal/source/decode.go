@@ -416,7 +416,8 @@ func fieldByIndex(v reflect.Value, idx []int) reflect.Value {
 // DidYouMean gives `did you mean "x"?` for the nearest of the names, or a list of them when none is near and they are
 // few, or nothing.
 func DidYouMean(got string, names []string) string {
-	best, dist := "", 1+max(2, len(got)/3)
+	// In a short name, as many changes as it has letters make any other name of it.
+	best, dist := "", min(len(got), 1+max(2, len(got)/3))
 	for _, n := range names {
 		if x := distance(strings.ToLower(got), strings.ToLower(n)); x < dist {
 			best, dist = n, x

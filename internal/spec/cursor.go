@@ -14,6 +14,8 @@ import (
 type cursor struct {
 	node, key *yaml.Node
 	path      string
+	// label is what messages call the value where the last part of the path is a name of the user's.
+	label string
 }
 
 // given reports whether a value was written; "name:" with nothing after it was not.
@@ -80,9 +82,9 @@ func lookup(n *yaml.Node, name string, depth int) (k, v *yaml.Node) {
 
 // index gives an element of a list.
 func (c cursor) index(i int) cursor {
-	out := cursor{key: c.at(), path: c.path + "[" + strconv.Itoa(i) + "]"}
+	out := cursor{key: c.at(), path: c.path + "[" + strconv.Itoa(i) + "]", label: c.label}
 	if n := c.resolved(); n != nil && n.Kind == yaml.SequenceNode && i < len(n.Content) {
-		out.node = n.Content[i]
+		out.node, out.key = n.Content[i], n.Content[i]
 	} else if n != nil && n.Kind == yaml.ScalarNode && i == 0 { // a list written as a single name
 		out.node = n
 	}
