@@ -333,6 +333,20 @@ func testWorkloads(t *testing.T, s *server.Server) {
 		}
 		return err
 	})
+	foreground := metav1.DeletePropagationForeground
+	if err := admin.AppsV1().Deployments("work").Delete(t.Context(), "twin", metav1.DeleteOptions{PropagationPolicy: &foreground}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the twin is gone with all it owns", func() error {
+		if _, err := admin.AppsV1().Deployments("work").Get(t.Context(), "twin", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			return fmt.Errorf("got %v, want not found", err)
+		}
+		pods, err := admin.CoreV1().Pods("work").List(t.Context(), metav1.ListOptions{LabelSelector: "app=twin"})
+		if err == nil && len(pods.Items) > 0 {
+			err = errors.New("its pod is still there")
+		}
+		return err
+	})
 	eventually(t, "the attack's pod is refused", func() error {
 		sets, err := admin.AppsV1().ReplicaSets("work").List(t.Context(), metav1.ListOptions{LabelSelector: "app=attack"})
 		if err != nil {

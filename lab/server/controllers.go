@@ -72,6 +72,9 @@ var essential = []construct{
 	// Without it a policy's status has no warnings of the type checker, and its
 	// observedGeneration stays 0.
 	{"validatingadmissionpolicy-status-controller", newPolicyStatus},
+	// Without it an object deleted in the foreground stays forever, and what it
+	// owns stays in any case.
+	{"generic-garbage-collector", newGarbageCollector},
 }
 
 // startControllers runs the controllers against the API server at config, which

@@ -190,8 +190,12 @@ func TestNoCommand(t *testing.T) {
 			t.Errorf("%s is still there: %v", file, err)
 		}
 	}
-	if l.stderr.Len() > 0 {
-		t.Errorf("stderr: %s", &l.stderr)
+	for line := range strings.Lines(l.stderr.String()) {
+		// The API server's etcd client warns of a request that the end cut off, on
+		// a logger that nobody can reach.
+		if !strings.Contains(line, `"logger":"etcd-client"`) {
+			t.Errorf("stderr: %s", line)
+		}
 	}
 }
 
