@@ -5,6 +5,9 @@ import (
 	"fmt"
 )
 
+// FieldManager owns the fields that Bulwark applies (server-side apply).
+const FieldManager = "bulwark"
+
 // Stage is how far the platform has adopted its policies.
 type Stage string
 
