@@ -22,6 +22,8 @@ type format struct {
 	// pattern is in the dialect that RE2 and ECMA 262 share.
 	pattern string
 	maxLen  int
+	// never are words of the pattern that check refuses; the schema refuses them too.
+	never []string
 	// hint tells how to write it right.
 	hint string
 	// check gives the reason why a text that fits the pattern is still wrong, and a hint, or "".
@@ -38,6 +40,9 @@ const (
 	hostsAreDots = "begin with the registry's host, such as ghcr.io/ or docker.io/library/"
 )
 
+// flowWords begin what a flow may name that is neither component nor peer.
+var flowWords = []string{"route", "dns", "cidr"}
+
 var (
 	text = &format{what: "text", pattern: `\S`}
 
@@ -46,12 +51,10 @@ var (
 	platformName = &format{what: "a DNS label of at most 40 characters", pattern: labelPattern, maxLen: 40, hint: "use at most 40 of a-z, 0-9 and -, with a letter or digit at both ends"}
 
 	// A Service must not begin with a digit (RFC 1035), and each component gets one.
-	componentName = &format{what: "a name that a Service can have", pattern: `^[a-z]([a-z0-9-]*[a-z0-9])?$`, maxLen: 50, hint: "use at most 50 of a-z, 0-9 and -; begin with a letter",
+	componentName = &format{what: "a name that a Service can have", pattern: `^[a-z]([a-z0-9-]*[a-z0-9])?$`, maxLen: 50, hint: "use at most 50 of a-z, 0-9 and -; begin with a letter", never: flowWords,
 		check: func(s string) (string, string) {
-			for _, r := range []string{"route", "dns", "cidr"} {
-				if s == r {
-					return "is a word of flows, not a name", "choose another name"
-				}
+			if contains(flowWords, s) {
+				return "is a word of flows, not a name", "choose another name"
 			}
 			return "", ""
 		}}
@@ -96,7 +99,7 @@ var (
 	baseImage = &format{what: "a base image with its tag", pattern: `^` + hostPattern + `/` + repoPattern + `:` + tagPattern + `$`, hint: "write host/path:tag",
 		check: func(s string) (string, string) { return latest(s[strings.LastIndexByte(s, ':')+1:]) }}
 
-	imageTag = &format{what: "an image tag", pattern: `^` + tagPattern + `$`, hint: "write the tag that the image was pushed with, such as 1.4.2", check: latest}
+	imageTag = &format{what: "an image tag", pattern: `^` + tagPattern + `$`, hint: "write the tag that the image was pushed with, such as 1.4.2", never: []string{"latest"}, check: latest}
 
 	// Gateway API's form (GEP-2257), which Go reads too.
 	duration = &format{what: "a duration", pattern: `^([0-9]{1,5}(h|m|s|ms)){1,4}$`, hint: "write 30s, 10m or 1h30m",
