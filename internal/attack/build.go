@@ -27,6 +27,9 @@ const Digest = "sha256:000000000000000000000000000000000000000000000000000000000
 // ProbeName is the name label of the corpus' harmless pod: no component's.
 const ProbeName = "bulwark-probe"
 
+// DebuggedName is the name of the pod that debug attacks add a container to.
+const DebuggedName = ProbeName + "-debugged"
+
 // HarmlessPolicy is the name of a policy, and of its binding, that judges nothing. `prove` makes it while it runs, so
 // that the twin of deleting a policy has something to delete.
 const HarmlessPolicy = "harmless.prove.bulwark.dev"
@@ -252,8 +255,8 @@ func (b *builder) pods(class string, e entry, ns string) error {
 		case "ephemeral":
 			f := strings.Replace(field, "spec.containers[0]", "spec.ephemeralContainers[0]", 1)
 			err := pair("ephemeral", func(pod map[string]any) (Request, error) {
-				r, err := bare(Deployer, map[string]any{"name": ProbeName})(pod)
-				r.Verb, r.Subresource, r.Name = Debug, "ephemeralcontainers", ProbeName
+				r, err := bare(Deployer, map[string]any{"name": DebuggedName})(pod)
+				r.Verb, r.Subresource, r.Name = Debug, "ephemeralcontainers", DebuggedName
 				return r, err
 			}, f)
 			if err != nil {

@@ -141,26 +141,29 @@ func explain(what string, err error) error {
 	return fmt.Errorf("cannot %s: %w", what, err)
 }
 
-// control names a policy for reports: by its ID where it is one of ours, else by its whole name.
-func (d *Defences) control(policy string) string {
-	for _, p := range d.Policies {
-		if p.Name == policy && p.Labels[admission.PolicyLabel] != "" {
-			return attack.ControlPolicy(p.Labels[admission.PolicyLabel])
+// control names a policy for reports: by its ID where it is one of ours, else by its whole name. Ours are known by their
+// names, because a policy on the control plane's disk cannot be read.
+func control(policy string) string {
+	for _, suffix := range []string{".bulwark.static.k8s.io", ".bulwark.dev"} {
+		if ours, ok := strings.CutSuffix(policy, suffix); ok {
+			if id, _, ok := strings.Cut(ours, "."); ok {
+				return attack.ControlPolicy(id)
+			}
 		}
 	}
 	return attack.ControlPolicy(policy)
 }
 
 // without gives the defences less one control: policy/ID, binding/ID or podsecurity/NAMESPACE.
-func (d *Defences) without(control string) *Defences {
+func (d *Defences) without(removed string) *Defences {
 	out := &Defences{Namespaces: slices.Clone(d.Namespaces), Policies: d.Policies, Bindings: d.Bindings, Static: d.Static}
-	kind, name, _ := strings.Cut(control, "/")
+	kind, name, _ := strings.Cut(removed, "/")
 	switch kind {
 	case "policy":
-		out.Policies = slices.DeleteFunc(slices.Clone(d.Policies), func(p *admv1.ValidatingAdmissionPolicy) bool { return d.control(p.Name) == control })
+		out.Policies = slices.DeleteFunc(slices.Clone(d.Policies), func(p *admv1.ValidatingAdmissionPolicy) bool { return control(p.Name) == removed })
 	case "binding":
 		out.Bindings = slices.DeleteFunc(slices.Clone(d.Bindings), func(b *admv1.ValidatingAdmissionPolicyBinding) bool {
-			return d.control(b.Spec.PolicyName) == attack.ControlPolicy(name)
+			return control(b.Spec.PolicyName) == attack.ControlPolicy(name)
 		})
 	case "podsecurity":
 		for i, n := range out.Namespaces {

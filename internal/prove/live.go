@@ -26,10 +26,9 @@ import (
 
 // Live tries on a real API server, as the identity that the attack names, and only ever as a dry run.
 type Live struct {
-	cfg      *rest.Config
-	name     string
-	defences *Defences
-	audit    *AuditLog
+	cfg   *rest.Config
+	name  string
+	audit *AuditLog
 
 	mu      sync.Mutex
 	clients map[string]*client
@@ -47,8 +46,8 @@ type client struct {
 	warnings []string
 }
 
-// NewLive prepares an engine. Defences name the controls in what the server says; audit may be nil.
-func NewLive(cfg *rest.Config, d *Defences, audit *AuditLog) (*Live, error) {
+// NewLive prepares an engine; audit may be nil.
+func NewLive(cfg *rest.Config, audit *AuditLog) (*Live, error) {
 	cl, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return nil, err
@@ -57,7 +56,7 @@ func NewLive(cfg *rest.Config, d *Defences, audit *AuditLog) (*Live, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the API server at %s does not answer: %w; check --context and the network", cfg.Host, err)
 	}
-	return &Live{cfg: cfg, name: "Kubernetes " + v.GitVersion, defences: d, audit: audit, clients: map[string]*client{}}, nil
+	return &Live{cfg: cfg, name: "Kubernetes " + v.GitVersion, audit: audit, clients: map[string]*client{}}, nil
 }
 
 // Name implements Engine.
@@ -164,9 +163,9 @@ func (l *Live) Try(ctx context.Context, r attack.Request) Outcome {
 	default:
 		return unknown(fmt.Sprintf("no engine knows the verb %q", r.Verb))
 	}
-	out := l.read(r, err)
+	out := read(r, err)
 	for _, w := range c.warnings {
-		if ref, ok := l.refusal(r, w); ok {
+		if ref, ok := refusal(r, w); ok {
 			out.Warnings = append(out.Warnings, ref)
 		}
 	}
@@ -176,7 +175,7 @@ func (l *Live) Try(ctx context.Context, r attack.Request) Outcome {
 			return unknown(e.Error())
 		}
 		for _, rec := range recorded {
-			if ref, ok := l.refusal(r, rec); ok {
+			if ref, ok := refusal(r, rec); ok {
 				out.Recorded = append(out.Recorded, ref)
 			}
 		}
@@ -215,7 +214,7 @@ func (c *client) ask(ctx context.Context, r attack.Request) Outcome {
 }
 
 // read turns the server's answer into an outcome.
-func (l *Live) read(r attack.Request, err error) Outcome {
+func read(r attack.Request, err error) Outcome {
 	if err == nil {
 		return Outcome{Admitted: true}
 	}
@@ -224,7 +223,7 @@ func (l *Live) read(r attack.Request, err error) Outcome {
 		return unknown("the API server did not answer: " + err.Error())
 	}
 	msg := status.Status().Message
-	if ref, ok := l.refusal(r, msg); ok {
+	if ref, ok := refusal(r, msg); ok {
 		return Outcome{Refusals: []Refusal{ref}}
 	}
 	switch {
@@ -242,9 +241,9 @@ var (
 )
 
 // refusal finds which control a text of the server names: an error, a warning or an audit annotation.
-func (l *Live) refusal(r attack.Request, text string) (Refusal, bool) {
+func refusal(r attack.Request, text string) (Refusal, bool) {
 	if m := policyDenied.FindStringSubmatch(text); m != nil {
-		return Refusal{l.defences.control(m[1]), m[2]}, true
+		return Refusal{control(m[1]), m[2]}, true
 	}
 	if i := strings.Index(text, "violates PodSecurity"); i >= 0 {
 		return Refusal{attack.ControlPodSecurity(r.Namespace), text[i:]}, true
@@ -254,7 +253,7 @@ func (l *Live) refusal(r attack.Request, text string) (Refusal, bool) {
 	}
 	if rest, ok := strings.CutPrefix(text, recorded); ok {
 		policy, msg, _ := strings.Cut(rest, ": ")
-		return Refusal{l.defences.control(policy), msg}, true
+		return Refusal{control(policy), msg}, true
 	}
 	return Refusal{}, false
 }

@@ -81,8 +81,8 @@ var nobody = authorizer.AuthorizerFunc(func(context.Context, authorizer.Attribut
 })
 
 // Without gives an engine that lacks one control; it shares the compiled policies.
-func (o *Offline) Without(control string) *Offline {
-	d := o.defences.without(control)
+func (o *Offline) Without(removed string) *Offline {
+	d := o.defences.without(removed)
 	c := *o
 	c.defences = d
 	c.setNamespaces(d)
@@ -137,7 +137,7 @@ func (o *Offline) Try(ctx context.Context, r attack.Request) Outcome {
 			if err == nil {
 				continue
 			}
-			ref := Refusal{o.defences.control(h.Policy.Name), afterDenied(err.Error())}
+			ref := Refusal{control(h.Policy.Name), afterDenied(err.Error())}
 			switch actions := b.Spec.ValidationActions; {
 			case slices.Contains(actions, admv1.Deny):
 				out.Refusals = append(out.Refusals, ref)

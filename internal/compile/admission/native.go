@@ -165,7 +165,7 @@ func (pol Policy) Native(p *spec.Platform) *admv1.ValidatingAdmissionPolicy {
 	out.Spec.Variables = append(out.Spec.Variables, admv1.Variable{Name: "offenders", Expression: pol.Offenders})
 	reason := metav1.StatusReasonForbidden
 	out.Spec.Validations = []admv1.Validation{{
-		Expression:        "size(variables.offenders) == 0",
+		Expression:        pol.Decision(),
 		Message:           pol.Title,
 		MessageExpression: quote(pol.Message) + " + variables.offenders.join(', ')",
 		Reason:            &reason,
@@ -205,12 +205,15 @@ func static(p *spec.Platform, pol Policy, stage artifact.Stage) ([]byte, error) 
 	var buf bytes.Buffer
 	buf.WriteString("# For the control plane, not for kubectl: put this file into the folder that the API server's\n" +
 		"# AdmissionConfiguration names as staticManifestsDir of the plugin ValidatingAdmissionPolicy (Kubernetes 1.37).\n")
-	for _, a := range part.Artifacts {
+	// The comment belongs to the first document: the API server refuses a file whose first document is only a comment.
+	for i, a := range part.Artifacts {
 		y, err := yaml.Marshal(a.Object)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", a.ID(), err)
 		}
-		buf.WriteString("---\n")
+		if i > 0 {
+			buf.WriteString("---\n")
+		}
 		buf.Write(y)
 	}
 	return buf.Bytes(), nil

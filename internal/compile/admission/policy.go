@@ -42,6 +42,9 @@ type Policy struct {
 	Variables        []Variable
 	// Offenders is a CEL list of texts that name what is wrong; the policy refuses when it is not empty.
 	Offenders string
+	// Unless is a CEL condition under which the offenders do not matter; it may be empty. It stands apart because a
+	// message may not use the authorizer.
+	Unless string
 	// Message precedes the offenders in a refusal.
 	Message string
 	// AlsoStatus also judges label changes through the pods/status subresource.
@@ -57,6 +60,15 @@ func Name(platform, id string) string { return id + "." + platform + ".bulwark.d
 
 // StaticName is the name of a policy that the API server loads from disk; Kubernetes wants the suffix (KEP-5793).
 func StaticName(platform, id string) string { return id + "." + platform + ".bulwark.static.k8s.io" }
+
+// Decision is the CEL expression that must hold for a request to be admitted.
+func (pol Policy) Decision() string {
+	d := "size(variables.offenders) == 0"
+	if pol.Unless != "" {
+		d += " || " + pol.Unless
+	}
+	return d
+}
 
 // Guard is the right that lets somebody change what protects the platform: the verb "change" on NAME of the resource
 // "guards" in the group bulwark.dev. The resource does not exist; RBAC does not mind. Cluster administrators have it by
@@ -308,9 +320,9 @@ func namespaces(p *spec.Platform) Policy {
 			{"before", "oldObject.metadata.?labels.orValue({})"},
 			{"after", "object.metadata.?labels.orValue({})"},
 			{"guarded", fmt.Sprintf("(variables.before.map(k, k) + variables.after.map(k, k)).filter(k, k.startsWith('pod-security.kubernetes.io/') || k in %s)", list([]string{p.Spec.LevelLabel(), artifact.PlatformLabel}))},
-			{"may", Guard(p.Metadata.Name)},
 		},
-		Offenders: "variables.may ? [] : variables.guarded.filter(k, variables.before[?k] != variables.after[?k])",
+		Offenders: "variables.guarded.filter(k, variables.before[?k] != variables.after[?k])",
+		Unless:    Guard(p.Metadata.Name),
 		Message:   "these labels protect the namespace and may only be changed by who may change the platform's guards: ",
 		Why:       why,
 	}
@@ -328,10 +340,10 @@ func policies(p *spec.Platform, guarded []Policy) Policy {
 		Subject:   OnPolicies,
 		Variables: []Variable{
 			{"names", list(names)},
-			{"may", Guard(p.Metadata.Name)},
 		},
 		// The name is taken from the object, because a request that deletes a collection names none.
-		Offenders: "variables.may || !(oldObject.metadata.name in variables.names) ? [] : [oldObject.metadata.name]",
+		Offenders: "variables.names.filter(n, n == oldObject.metadata.name)",
+		Unless:    Guard(p.Metadata.Name),
 		Message:   "this admission policy protects the platform and may only be changed by who may change the platform's guards: ",
 		Why:       []artifact.Cause{spec.Cause(p.Spec.At, "spec.has")},
 	}

@@ -77,7 +77,7 @@ func (pol Policy) typeCheck(k judged) error {
 	}
 	vars = append(vars[:len(vars):len(vars)],
 		Variable{"offenders", pol.Offenders},
-		Variable{"decision", "size(variables.offenders) == 0"},
+		Variable{"decision", pol.Decision()},
 		Variable{"message", quote(pol.Message) + " + variables.offenders.join(', ')"})
 	for _, v := range vars {
 		ast, issues := env.Compile(v.Expression)
