@@ -225,7 +225,7 @@ func EvaluatePod(ev psa.Evaluator, lv psaapi.LevelVersion, meta *metav1.ObjectMe
 	for i := range spec.Volumes {
 		if spec.Volumes[i].VolumeSource == (corev1.VolumeSource{}) {
 			c := spec.DeepCopy()
-			c.Volumes[i].VolumeSource.EmptyDir = &corev1.EmptyDirVolumeSource{}
+			c.Volumes[i].EmptyDir = &corev1.EmptyDirVolumeSource{}
 			return EvaluatePod(ev, lv, meta, c)
 		}
 	}

@@ -110,7 +110,7 @@ func TypeCheck(pols []Policy) error {
 func schemaOf(t reflect.Type, depth int) *openapi.Schema {
 	s := &openapi.Schema{}
 	if depth > 14 {
-		s.VendorExtensible.Extensions = openapi.Extensions{"x-kubernetes-preserve-unknown-fields": true}
+		s.Extensions = openapi.Extensions{"x-kubernetes-preserve-unknown-fields": true}
 		s.Type = openapi.StringOrArray{"object"}
 		return s
 	}
@@ -122,7 +122,7 @@ func schemaOf(t reflect.Type, depth int) *openapi.Schema {
 	case reflect.TypeFor[resource.Quantity]():
 		return typed("string", "quantity")
 	case reflect.TypeFor[intstr.IntOrString]():
-		s.VendorExtensible.Extensions = openapi.Extensions{"x-kubernetes-int-or-string": true}
+		s.Extensions = openapi.Extensions{"x-kubernetes-int-or-string": true}
 		return s
 	case reflect.TypeFor[metav1.Time](), reflect.TypeFor[metav1.MicroTime](), reflect.TypeFor[time.Time]():
 		return typed("string", "date-time")
