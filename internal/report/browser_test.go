@@ -145,7 +145,7 @@ func TestPageInBrowser(t *testing.T) {
 	}
 	for _, want := range []string{"1 of 24 attacks got through; 21 blocked; 1 detected only; 1 without a clear answer; 3 not tried: no network plugin runs here.",
 		"1 harmless twin was refused: a policy breaks honest work.", "A role grants every verb on every resource", "k8s/legacy/rbac.yaml:14", "Name the verbs and resources that the account needs.",
-		"What this report does not show", "the cluster does not let us list them", "plain network policies cannot name a host", "too broad", "Waits for the rootless image", "one control only", "<script>alert(1)</script>"} {
+		"What this report does not show", "the cluster does not let us list them", "plain network policies cannot name a host", "too broad", "Waits for the rootless image", "Rests on one control", "<script>alert(1)</script>"} {
 		if !strings.Contains(state.Text, want) {
 			t.Errorf("the page does not show %q", want)
 		}

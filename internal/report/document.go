@@ -235,7 +235,8 @@ func Tally(attacks []prove.Result) prove.Summary {
 				s.NoEngine++
 			}
 		}
-		if a.Twin.Verdict != "" {
+		// The twin of an attack that nothing here can try was not tried either; it is not counted twice.
+		if a.Twin.Verdict != "" && !a.NoEngine {
 			s.Twins++
 			if a.Twin.Verdict == finding.Admitted {
 				s.TwinsAdmitted++
@@ -245,10 +246,14 @@ func Tally(attacks []prove.Result) prove.Summary {
 	return s
 }
 
-// namesAttack reports whether a not-judged entry is about an attack that the list holds as unknown already.
+// namesAttack reports whether a not-judged entry is about attacks that the list holds as unknown already: one by its ID,
+// or several of one reason ("12 network attacks").
 func namesAttack(n finding.NotJudged, attacks []prove.Result) bool {
+	if !strings.Contains(n.What, "attack") {
+		return false
+	}
 	return slices.ContainsFunc(attacks, func(a prove.Result) bool {
-		return a.Verdict == finding.Unknown && (n.What == a.ID || n.What == "attack "+a.ID || n.What == "attack/"+a.ID)
+		return a.Verdict == finding.Unknown && (n.What == "attack "+a.ID || n.Reason == a.Evidence)
 	})
 }
 
@@ -423,18 +428,31 @@ func (d *Document) layers() []LayerPosture {
 	return out
 }
 
-// controlLayers gives each control's layer: what the ablation says, else the layer of the first attack that is meant to
-// meet it.
+// controlLayers gives the layer of each control that an attack is meant to meet or has met: what the ablation says, else
+// the layer of the first attack that is meant to meet it.
 func (d *Document) controlLayers() map[string]artifact.Layer {
-	out := map[string]artifact.Layer{}
+	known := map[string]artifact.Layer{}
 	if d.Proof.Ablation != nil {
 		for _, c := range d.Proof.Ablation.Controls {
-			out[c.Control] = c.Layer
+			known[c.Control] = c.Layer
+		}
+	}
+	out := map[string]artifact.Layer{}
+	for _, a := range d.Proof.Attacks {
+		if a.Intended == "" {
+			continue
+		}
+		if l, ok := known[a.Intended]; ok {
+			out[a.Intended] = l
+		} else if _, ok := out[a.Intended]; !ok {
+			out[a.Intended] = a.Layer
 		}
 	}
 	for _, a := range d.Proof.Attacks {
-		if _, ok := out[a.Intended]; !ok && a.Intended != "" {
-			out[a.Intended] = a.Layer
+		for _, c := range a.By {
+			if l, ok := known[c]; ok {
+				out[c] = l
+			}
 		}
 	}
 	return out

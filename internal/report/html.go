@@ -117,8 +117,8 @@ type (
 		Steps                       []pair
 	}
 	cell struct {
-		Column, Class, Mark, Names, Spoken string
-		Part                               bool
+		Column, Class, Mark, Plus, Names, Spoken string
+		Part                                     bool
 	}
 	attackRow struct {
 		ID, Title, Class, Mark, Verdict string
@@ -136,18 +136,25 @@ type (
 		Columns       []string
 		Span          int
 		Open, Single  int
-		Groups        []attackGroup
+		// Saw is true when a detection has a sign of its own in the matrix.
+		Saw    bool
+		Groups []attackGroup
 	}
 	depthRow struct {
 		ID     string
 		Single bool
 		Cells  []cell
 	}
+	depthGroup struct {
+		Title, Count string
+		Rows         []depthRow
+	}
 	controlRow struct{ Name, Layer, Text string }
 	depth      struct {
 		Lead, Caption, Left string
+		Span                int
 		Controls            []string
-		Rows                []depthRow
+		Groups              []depthGroup
 		ByControl           []controlRow
 	}
 	findingRow struct{ Where, Object, Message, Fix string }
@@ -404,7 +411,7 @@ func (p *page) layers(d *Document) {
 		case l.Unknown+l.NotTried > 0:
 			c.Mark, c.State = "!", "partly proven"
 		case l.Tone() == Good && l.Detected > 0:
-			c.Tone, c.Mark, c.State = "detected", "◉", number(l.Detected)+" detected, not blocked"
+			c.Tone, c.Mark, c.State = "detected", "◉", "detected"
 		case l.Tone() == Good:
 			c.Mark, c.State = "✓", "proven"
 		default:
@@ -433,6 +440,9 @@ func (p *page) layers(d *Document) {
 		proven := "no attacks"
 		if l.Attacks > 0 {
 			proven = number(l.Blocked) + " of " + plural(l.Attacks, "attack", "attacks") + " blocked"
+			if l.Detected > 0 {
+				proven += ", " + number(l.Detected) + " detected"
+			}
 		}
 		c.Steps = []pair{{"Declared", plural(l.Declared, "object", "objects")}, {"Present", present}, {"Enforcing", enforcing}, {"Proven", proven}}
 		if l.Gaps > 0 {
@@ -452,7 +462,7 @@ func (p *page) layers(d *Document) {
 }
 
 // kinds names the parts before the slash in a control's name: "policy/required-labels" is an admission policy.
-var kinds = map[string]string{"podsecurity": "Pod Security", "policy": "policy", "rbac": "RBAC", "networkpolicy": "network policy", "apiserver": "API server", "admission": "admission"}
+var kinds = map[string]string{"podsecurity": "Pod Security", "policy": "admission policy", "rbac": "RBAC", "network": "network policy", "networkpolicy": "network policy", "apiserver": "API server"}
 
 func kindOf(control string) string {
 	k, _, _ := strings.Cut(control, "/")
@@ -527,6 +537,7 @@ func (p *page) attacks(d *Document) {
 			if r.Single {
 				m.Single++
 			}
+			m.Saw = m.Saw || slices.ContainsFunc(r.Cells, func(c cell) bool { return c.Class == "saw" })
 			if rows == maxPageAttacks || !left.take(r.size()...) {
 				continue
 			}
@@ -628,14 +639,26 @@ func newAttackRow(a prove.Result, columns []string, single bool) attackRow {
 		switch {
 		case refused && a.Verdict == finding.Blocked:
 			c.Class, c.Mark, c.Spoken = "refused", "●", "refused it, as meant"
+			if len(names) > 1 {
+				c.Plus = "+" + number(len(names)-1)
+				c.Spoken += ", and " + plural(len(names)-1, "more would", "more would")
+			}
+		case a.Verdict == finding.Detected && len(names) > 0:
+			c.Class, c.Mark, c.Spoken = "saw", "◉", "saw it"
 		case meant && a.Verdict == finding.Missed:
 			c.Class, c.Mark, c.Spoken = "failed", "✕", "was meant to, did not"
 			names = append(names, text(a.Intended, 100))
-		case meant && a.Verdict != finding.Blocked && len(names) == 0:
+		case a.Verdict == finding.Blocked && len(names) > 0:
+			c.Class, c.Mark, c.Spoken = "too", "○", "would refuse it too"
+			if len(names) > 1 {
+				c.Plus = "+" + number(len(names)-1)
+			}
+		case len(names) > 0:
+			// An answer by something that was not meant to give it proves nothing.
+			c.Class, c.Mark, c.Spoken = "open", "?", "answered, but was not meant to"
+		case meant && a.Verdict != finding.Blocked:
 			c.Class, c.Mark, c.Spoken = "open", "?", "not known"
 			names = append(names, text(a.Intended, 100))
-		case len(names) > 0:
-			c.Class, c.Mark, c.Spoken = "too", "○", "would refuse it too"
 		}
 		c.Part = c.Class != "no"
 		if len(names) > 6 {
@@ -699,31 +722,50 @@ func (p *page) defenceInDepth(d *Document) {
 			order, inOrder[a.ID] = append(order, a.ID), true
 		}
 	}
-	slices.SortStableFunc(order, func(a, b string) int {
-		switch {
-		case single[a] == single[b]:
-			return 0
-		case single[a]:
-			return -1
-		}
-		return 1
-	})
-	for _, id := range order {
-		r := depthRow{ID: text(id, 80), Single: single[id]}
-		for i := range dp.Controls {
-			c := cell{Class: "holds", Mark: "·", Spoken: "still stopped"}
-			switch falls[i][id] {
-			case "falls":
-				c = cell{Class: "falls", Mark: "✕", Spoken: "gets through"}
-			case "unclear":
-				c = cell{Class: "unclear", Mark: "?", Spoken: "not known"}
-			}
-			r.Cells = append(r.Cells, c)
-		}
-		if len(dp.Rows) < maxDepthRows && left.take(r.ID, strings.Repeat(" ", 60*len(r.Cells))) {
-			dp.Rows = append(dp.Rows, r)
+	unclear := map[string]bool{}
+	for _, c := range ab.Controls {
+		for _, id := range c.Unknown {
+			unclear[id] = true
 		}
 	}
+	rows := 0
+	for _, g := range []struct {
+		title string
+		in    func(id string) bool
+	}{
+		{"Rests on one control", func(id string) bool { return single[id] }},
+		{"Not known whether more than one holds it", func(id string) bool { return !single[id] && unclear[id] }},
+		{"More than one control holds it", func(id string) bool { return !single[id] && !unclear[id] }},
+	} {
+		dg := depthGroup{Title: g.title}
+		n := 0
+		for _, id := range order {
+			if !g.in(id) {
+				continue
+			}
+			n++
+			r := depthRow{ID: text(id, 80), Single: single[id]}
+			for i := range dp.Controls {
+				c := cell{Class: "holds", Mark: "·", Spoken: "still stopped"}
+				switch falls[i][id] {
+				case "falls":
+					c = cell{Class: "falls", Mark: "✕", Spoken: "gets through"}
+				case "unclear":
+					c = cell{Class: "unclear", Mark: "?", Spoken: "not known"}
+				}
+				r.Cells = append(r.Cells, c)
+			}
+			if rows < maxDepthRows && left.take(r.ID, strings.Repeat(" ", 60*len(r.Cells))) {
+				rows++
+				dg.Rows = append(dg.Rows, r)
+			}
+		}
+		dg.Count = number(n)
+		if len(dg.Rows) > 0 {
+			dp.Groups = append(dp.Groups, dg)
+		}
+	}
+	dp.Span = len(dp.Controls) + 1
 	n := 0
 	for id := range single {
 		if inOrder[id] {
@@ -743,9 +785,9 @@ func (p *page) defenceInDepth(d *Document) {
 		}
 		dp.Lead = fmt.Sprintf("%s of %s %s on one control alone: remove it, and the attack gets through. These are the ones to give a second layer first.", number(n), plural(blocked, "blocked attack", "blocked attacks"), verb)
 	}
-	dp.Caption = fmt.Sprintf("%s, %s. Attacks that rest on one control come first.", plural(len(order), "attack", "attacks"), plural(len(ab.Controls), "control", "controls"))
+	dp.Caption = fmt.Sprintf("%s, %s. Each control was removed in turn and every attack tried again.", plural(len(order), "attack", "attacks"), plural(len(ab.Controls), "control", "controls"))
 	var leftOut []string
-	if k := len(order) - len(dp.Rows); k > 0 {
+	if k := len(order) - rows; k > 0 {
 		leftOut = append(leftOut, plural(k, "more attack", "more attacks"))
 	}
 	if k := len(ab.Controls) - len(dp.Controls); k > 0 {

@@ -57,17 +57,32 @@ func codeMarkdown(s string) string {
 	return "`" + strings.TrimSpace(s) + "`"
 }
 
-// markdownWriter keeps the first error, so that the text reads as text.
+// maxComment is the size in bytes that a validation's Markdown stays below: GitHub refuses a comment of more than 65,536
+// characters. A posture report in Markdown is a file and may be longer.
+const (
+	maxComment          = 62_000
+	maxDocumentMarkdown = 1 << 20
+)
+
+// markdownWriter keeps the first error, so that the text reads as text, and counts what it wrote.
 type markdownWriter struct {
-	w   io.Writer
-	err error
+	w       io.Writer
+	limit   int
+	written int
+	err     error
 }
 
 func (m *markdownWriter) linef(format string, args ...any) {
 	if m.err == nil {
-		_, m.err = fmt.Fprintf(m.w, format+"\n", args...)
+		var n int
+		n, m.err = fmt.Fprintf(m.w, format+"\n", args...)
+		m.written += n
 	}
 }
+
+// full reports whether a share of the limit, in percent, is used up. Each part of the text has its share, so that
+// endless findings do not push out what was not judged.
+func (m *markdownWriter) full(percent int) bool { return m.written > m.limit/100*percent }
 
 func (m *markdownWriter) row(cells ...string) {
 	for i, c := range cells {
@@ -88,7 +103,7 @@ var severityMarks = map[finding.Severity]string{finding.Critical: "⛔", finding
 
 // writeMarkdown writes a comment for a pull request: the counts first, then the findings behind folds, the worst open.
 func writeMarkdown(w io.Writer, res *check.Result, opts Options) error {
-	m := &markdownWriter{w: w}
+	m := &markdownWriter{w: w, limit: maxComment}
 	standing, acceptedOnes, unknown := split(res.Findings)
 	notJudged := len(res.NotJudged) + len(unknown)
 	m.linef("## Bulwark: %s", validationHeadline(standing, notJudged))
@@ -131,7 +146,15 @@ func validationHeadline(standing []finding.Finding, notJudged int) string {
 
 func (m *markdownWriter) findings(groups []findingGroup, perCheck int) {
 	var last finding.Severity = -1
-	for _, g := range groups {
+	for i, g := range groups {
+		if m.full(60) {
+			n := 0
+			for _, o := range groups[i:] {
+				n += len(o.Findings)
+			}
+			m.linef("\n… and %s with %s more; the JSON output lists all.", plural(len(groups)-i, "check", "checks"), plural(n, "finding", "findings"))
+			break
+		}
 		if g.Severity != last {
 			last = g.Severity
 			m.linef("\n### %s %s\n", severityMarks[g.Severity], title(g.Severity.String()))
@@ -140,26 +163,28 @@ func (m *markdownWriter) findings(groups []findingGroup, perCheck int) {
 		if g.Severity >= finding.High {
 			open = " open"
 		}
-		m.linef("<details%s><summary><b>%s</b> · <code>%s</code> · %s</summary>\n", open, escapeMarkdown(g.Title), escapeMarkdown(g.Check), number(len(g.Findings)))
+		m.linef("<details%s><summary><b>%s</b> · <code>%s</code> · %s</summary>\n", open, escapeMarkdown(clip(g.Title, 200)), escapeMarkdown(clip(g.Check, 120)), number(len(g.Findings)))
 		if g.Fix != "" {
-			m.linef("**Mend it:** %s\n", escapeMarkdown(g.Fix))
+			m.linef("**Mend it:** %s\n", escapeMarkdown(clip(g.Fix, 500)))
 		}
 		if len(g.Standards) > 0 {
-			m.linef("Standards: %s\n", escapeMarkdown(strings.Join(g.Standards, ", ")))
+			m.linef("Standards: %s\n", escapeMarkdown(clip(strings.Join(g.Standards, ", "), 400)))
 		}
 		m.head("where", "object", "what was found")
-		for i, f := range g.Findings {
-			if i == perCheck {
+		shown := 0
+		for _, f := range g.Findings {
+			if shown == perCheck || m.full(60) {
 				break
 			}
+			shown++
 			message := escapeMarkdown(clip(f.Message, 400))
 			if f.Fix != "" && f.Fix != g.Fix {
 				message += " *Mend it:* " + escapeMarkdown(clip(f.Fix, 300))
 			}
 			m.row(codeMarkdown(clip(place(f.File, f.Line), 200)), codeMarkdown(clip(subject(f), 200)), message)
 		}
-		if n := len(g.Findings) - perCheck; n > 0 {
-			m.linef("\n… and %s more; `-o json` lists all.", number(n))
+		if n := len(g.Findings) - shown; n > 0 {
+			m.linef("\n… and %s more; the JSON output lists all.", number(n))
 		}
 		m.linef("\n</details>\n")
 	}
@@ -171,14 +196,16 @@ func (m *markdownWriter) accepted(findings []finding.Finding, res *check.Result,
 	}
 	m.linef("\n<details><summary><b>Accepted findings</b> · %s</summary>\n", number(len(findings)))
 	m.head("check", "where", "object", "what was found", "accepted")
-	for i, f := range findings {
-		if i == perCheck*5 {
+	shown := 0
+	for _, f := range findings {
+		if shown == perCheck*5 || m.full(72) {
 			break
 		}
-		m.row(codeMarkdown(f.Check), codeMarkdown(clip(place(f.File, f.Line), 200)), codeMarkdown(clip(subject(f), 200)), escapeMarkdown(clip(f.Message, 400)), escapeMarkdown(clip(accepted(res, f), 400)))
+		shown++
+		m.row(codeMarkdown(clip(f.Check, 120)), codeMarkdown(clip(place(f.File, f.Line), 200)), codeMarkdown(clip(subject(f), 200)), escapeMarkdown(clip(f.Message, 400)), escapeMarkdown(clip(accepted(res, f), 400)))
 	}
-	if n := len(findings) - perCheck*5; n > 0 {
-		m.linef("\n… and %s more; `-o json` lists all.", number(n))
+	if n := len(findings) - shown; n > 0 {
+		m.linef("\n… and %s more; the JSON output lists all.", number(n))
 	}
 	m.linef("\n</details>\n")
 }
@@ -190,7 +217,7 @@ func (m *markdownWriter) exceptions(all []finding.ExceptionResult) {
 	m.linef("\n### Exceptions\n")
 	m.head("state", "no.", "finding", "on", "owner", "expires", "covers", "reason and note")
 	for i, e := range exceptionsByState(all) {
-		if i == maxExceptions {
+		if i == maxExceptions || m.full(84) {
 			m.linef("\n… and %s more.", number(len(all)-i))
 			break
 		}
@@ -214,12 +241,12 @@ func (m *markdownWriter) unjudged(groups []unjudged, perCheck int) {
 	m.linef("Nobody knows whether these are good. They count as neither passed nor failed.\n")
 	m.head("what", "where", "why not")
 	for i, g := range groups {
-		if i == maxReasons {
+		if i == maxReasons || m.full(95) {
 			m.linef("\n… and %s more.", plural(len(groups)-i, "reason", "reasons"))
 			break
 		}
 		for j, n := range g.Things {
-			if j == perCheck {
+			if j == perCheck || m.full(95) {
 				m.row(fmt.Sprintf("… and %s more", number(len(g.Things)-j)), "", escapeMarkdown(clip(g.Reason, 400)))
 				break
 			}

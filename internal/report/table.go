@@ -46,7 +46,8 @@ type tableWriter struct {
 // wrap writes text behind a prefix, and the following lines indented as deep as the prefix is wide.
 func (t *tableWriter) wrap(prefix, text string, style func(string) string) {
 	indent := lipgloss.Width(prefix)
-	for i, l := range strings.Split(lipgloss.Wrap(text, max(t.width-indent, 20), "/,"), "\n") {
+	// One cell is kept free: a break after a comma or slash puts that character one cell beyond the limit.
+	for i, l := range strings.Split(lipgloss.Wrap(text, max(t.width-indent-1, 20), "/,"), "\n") {
 		l = strings.TrimRight(l, " ")
 		if style != nil {
 			l = style(l)

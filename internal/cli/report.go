@@ -1,0 +1,306 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/intelgraph/bulwark/internal/artifact"
+	"github.com/intelgraph/bulwark/internal/attack"
+	"github.com/intelgraph/bulwark/internal/check"
+	"github.com/intelgraph/bulwark/internal/cluster"
+	"github.com/intelgraph/bulwark/internal/collect"
+	"github.com/intelgraph/bulwark/internal/compile"
+	"github.com/intelgraph/bulwark/internal/finding"
+	"github.com/intelgraph/bulwark/internal/prove"
+	"github.com/intelgraph/bulwark/internal/report"
+	"github.com/intelgraph/bulwark/internal/spec"
+)
+
+type reportOptions struct {
+	file       string
+	out        string
+	format     string
+	context    string
+	kubeconfig string
+	prove      string
+	validate   string
+	stage      string
+	quiet      bool
+}
+
+// reportWriters are the formats of the posture report, by name and by the extensions that choose them.
+var reportWriters = []struct {
+	name       string
+	extensions []string
+	write      func(io.Writer, *report.Document) error
+}{
+	{"html", []string{".html", ".htm"}, report.WriteHTML},
+	{"md", []string{".md", ".markdown"}, report.WriteDocumentMarkdown},
+	{"json", []string{".json"}, report.WriteDocumentJSON},
+}
+
+func newReportCommand(app *App) *cobra.Command {
+	var o reportOptions
+	c := &cobra.Command{
+		Use:   "report",
+		Short: "Write one page on what is declared, what was found and what was proven",
+		Long: `Writes the posture report: the verdict in a sentence, each layer from declared to proven, every attack with what
+refused it, which attacks rest on a single control, the findings with the way to mend them, the exceptions, and what was
+not judged. The HTML page is one file that holds no script and loads nothing.
+
+With --context the cluster is read: its objects are checked and compared with the plan. Without, the plan itself is
+checked. Attacks come from --prove, a file that ` + "`bulwark prove -o json`" + ` wrote; without it they are tried here,
+offline, on the plan. A report never attacks a cluster.
+
+Exit codes: 0 the report was written, whatever it says; 2 bad input; 3 the cluster could not be read, or the report was
+written but nothing could be judged.`,
+		Example: `  bulwark report -f platform.yaml -o report.html
+  bulwark prove --context production --ablate -o json > prove.json
+  bulwark report --context production --prove prove.json -o report.html
+  bulwark report --prove prove.json --validate validate.json -o - --format md`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return runReport(c.Context(), app, &o) },
+	}
+	platformFlag(c, &o.file)
+	c.Flags().StringVarP(&o.out, "output", "o", "report.html", "the `file` to write; its extension chooses the format: .html, .md or .json; - writes to the output")
+	c.Flags().StringVar(&o.format, "format", "", "html, md or json; default: as the file's extension says")
+	c.Flags().StringVar(&o.context, "context", "", "the `name` of the kubeconfig context whose cluster is read")
+	c.Flags().StringVar(&o.kubeconfig, "kubeconfig", "", "the kubeconfig `file` (default: as kubectl finds it); used with --context")
+	c.Flags().StringVar(&o.prove, "prove", "", "attack results: a `file` that `bulwark prove -o json` wrote")
+	c.Flags().StringVar(&o.validate, "validate", "", "validation results: a `file` that `bulwark validate -o json` wrote")
+	c.Flags().StringVar(&o.stage, "stage", string(artifact.Enforce), "the stage that the plan is compiled for: audit, warn or enforce")
+	c.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "print no summary")
+	return c
+}
+
+func runReport(ctx context.Context, app *App, o *reportOptions) error {
+	write, err := reportWriter(o.out, o.format)
+	if err != nil {
+		return Misuse(err)
+	}
+	stage := artifact.Stage(o.stage)
+	if err := compile.CheckStage(stage); err != nil {
+		return Misuse(fmt.Errorf("--stage: %w", err))
+	}
+	if o.kubeconfig != "" && o.context == "" {
+		return Misuse(errors.New("--kubeconfig without --context reads no cluster; name the context"))
+	}
+	p, lock, err := loadPlatform(o.file)
+	if err != nil {
+		return err
+	}
+	plan, err := compile.Compile(p, lock, compile.Options{Stage: stage})
+	if err != nil {
+		return Misuse(badSpec(err))
+	}
+	d := &report.Document{Platform: p.Metadata.Name, Spec: p.File, Cluster: o.context, Stage: stage, Generated: app.Now(), Tool: app.Version, Gaps: plan.Gaps}
+	// Files first: a mistake in them should not cost the time that a cluster takes.
+	if err := reportProof(ctx, d, p, plan, o); err != nil {
+		return err
+	}
+	if err := reportValidation(ctx, app, d, p, plan, o); err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := write(&b, d); err != nil {
+		return err
+	}
+	if o.out == "-" {
+		if _, err := app.Out.Write(b.Bytes()); err != nil {
+			return err
+		}
+	} else if err := replaceFile(o.out, b.Bytes()); err != nil {
+		return Misuse(err)
+	}
+	posture := d.Posture()
+	if !o.quiet {
+		reportSummary(app.Err, d.Platform, posture, o.out, b.Len())
+	}
+	if nothingJudged(d, posture) {
+		return Exit(ExitUnknown)
+	}
+	return nil
+}
+
+// reportWriter chooses the format before any work is done.
+func reportWriter(out, format string) (func(io.Writer, *report.Document) error, error) {
+	ext := strings.ToLower(filepath.Ext(out))
+	for _, w := range reportWriters {
+		if format == w.name {
+			return w.write, nil
+		}
+		for _, e := range w.extensions {
+			if format == "" && out != "-" && e == ext {
+				return w.write, nil
+			}
+		}
+	}
+	switch {
+	case format != "":
+		return nil, fmt.Errorf("unknown --format %q; one of: html, md, json", format)
+	case out == "-":
+		return nil, errors.New("-o - has no extension; choose one with --format: html, md or json")
+	}
+	return nil, fmt.Errorf("the extension of %s does not say which format; use .html, .md or .json, or --format", out)
+}
+
+// reportProof reads the attack results, or tries the attacks offline on the plan.
+func reportProof(ctx context.Context, d *report.Document, p *spec.Platform, plan *artifact.Plan, o *reportOptions) error {
+	if o.prove != "" {
+		rep, err := readResult(o.prove, report.ReadProof)
+		if err != nil {
+			return Misuse(err)
+		}
+		if rep.Platform != "" && rep.Platform != p.Metadata.Name {
+			return Misuse(fmt.Errorf("%s holds attacks on the platform %q, but the spec is of %q; hand over the result that belongs to it", o.prove, rep.Platform, p.Metadata.Name))
+		}
+		d.Proof, d.ProofFrom = rep, o.prove
+		return nil
+	}
+	defences, err := prove.FromPlan(plan)
+	if err != nil {
+		return err
+	}
+	engine, err := prove.NewOffline(defences)
+	if err != nil {
+		return err
+	}
+	attacks, err := attack.For(p)
+	if err != nil {
+		return err
+	}
+	rep, err := prove.Run(ctx, engine, attacks, prove.Options{Platform: p.Metadata.Name})
+	if err != nil {
+		return err
+	}
+	if err := prove.Ablate(ctx, prove.OfflineRemover{Engine: engine}, plan, rep, attacks, nil); err != nil {
+		return err
+	}
+	d.Proof, d.ProofFrom = rep, "tried for this report on the plan"
+	if o.context != "" {
+		d.NotJudged = append(d.NotJudged, finding.NotJudged{What: "attacks on the cluster " + o.context,
+			Reason: "they were tried on the plan, not on the cluster; run `bulwark prove --context " + o.context + " -o json` and hand its result over with --prove"})
+	}
+	return nil
+}
+
+// reportValidation reads the cluster, if there is one, and the validation's result or makes it.
+func reportValidation(ctx context.Context, app *App, d *report.Document, p *spec.Platform, plan *artifact.Plan, o *reportOptions) error {
+	var res *check.Result
+	if o.validate != "" {
+		var err error
+		if res, err = readResult(o.validate, report.ReadValidation); err != nil {
+			return Misuse(err)
+		}
+		d.Validation, d.ValidationFrom = res, o.validate
+	}
+	var snap *cluster.Snapshot
+	if o.context != "" {
+		cfg, err := collect.Connect(o.kubeconfig, o.context)
+		if err != nil {
+			return Misuse(err)
+		}
+		if snap, err = collect.Live(ctx, cfg, collect.Options{}); err != nil {
+			return &ExitError{Code: ExitUnknown, Err: fmt.Errorf("%w; no report was written", err)}
+		}
+	}
+	d.Layers = report.Layers(plan, snap)
+	if res != nil {
+		return nil
+	}
+	from := "cluster " + o.context
+	if snap == nil {
+		var err error
+		if snap, err = collect.FromPlan(plan); err != nil {
+			return err
+		}
+		from = "the plan"
+	}
+	d.Validation = check.Run(snap, check.Options{Spec: p, Plan: plan, Exceptions: check.Exceptions(p), Day: app.Now()})
+	d.ValidationFrom = from
+	return nil
+}
+
+func readResult[T any](file string, read func(string, io.Reader) (*T, error)) (*T, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("%s is a folder; name a file", file)
+	}
+	return read(file, f)
+}
+
+// nothingJudged: a report without a single tried attack and without a single looked-at object says nothing.
+func nothingJudged(d *report.Document, p report.Posture) bool {
+	tried := p.Attacks != nil && p.Attacks.Attacks > p.Attacks.NoEngine
+	looked := d.Validation != nil && d.Validation.Summary.Objects > 0
+	return !tried && !looked
+}
+
+// replaceFile writes a file whole or not at all: beside its place first, then renamed. What is not a regular file, as a
+// pipe, is written to directly.
+func replaceFile(file string, data []byte) error {
+	info, err := os.Stat(file)
+	switch {
+	case err == nil && info.IsDir():
+		return fmt.Errorf("%s is a folder; name a file in it", file)
+	case err == nil && !info.Mode().IsRegular():
+		return os.WriteFile(file, data, 0o644)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("write the report: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return fmt.Errorf("make the folder of %s: %w", file, err)
+	}
+	temp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*")
+	if err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	defer os.Remove(temp.Name()) // gone already when it was renamed
+	_, err = temp.Write(data)
+	if err == nil {
+		err = temp.Chmod(0o644)
+	}
+	if err := errors.Join(err, temp.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
+	}
+	if err := os.Rename(temp.Name(), file); err != nil {
+		return fmt.Errorf("put %s in its place: %w", file, err)
+	}
+	return nil
+}
+
+// reportSummary says the report's gist in five lines.
+func reportSummary(w io.Writer, platform string, p report.Posture, out string, size int) {
+	fmt.Fprintf(w, "%s: %s\n", platform, p.Headline)
+	if s := p.Attacks; s != nil {
+		fmt.Fprintf(w, "  twins       %d of %d harmless twins admitted\n", s.TwinsAdmitted, s.Twins)
+	} else {
+		fmt.Fprintf(w, "  twins       none was tried\n")
+	}
+	if p.Standing == nil {
+		fmt.Fprintf(w, "  findings    configuration was not validated\n")
+	} else {
+		var parts []string
+		for _, sev := range finding.Severities {
+			parts = append(parts, fmt.Sprintf("%d %s", p.Standing[sev.String()], sev))
+		}
+		fmt.Fprintf(w, "  findings    %s; %d accepted\n", strings.Join(parts, ", "), p.Accepted)
+	}
+	fmt.Fprintf(w, "  not judged  %d, and %d stated as not protected\n", p.NotJudged, p.Gaps)
+	if out != "-" {
+		fmt.Fprintf(w, "  report      %s (%d KiB)\n", out, (size+1023)/1024)
+	}
+}
