@@ -168,6 +168,10 @@ func TestPageInBrowser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A4 at 96 dpi is 1123 pixels high; the sample fits a dozen pages or so.
+	if tall, err := chromedp.Run(ctx, chromedp.Evaluate[int](`document.documentElement.scrollHeight`)); err != nil || tall > 15000 {
+		t.Errorf("on paper the page is %d pixels tall: %v", tall, err)
+	}
 	if folded > 0 {
 		t.Errorf("on paper %d cells stay folded away", folded)
 	}

@@ -320,6 +320,9 @@ func (d *Document) verdict(p Posture) (Tone, string, []string) {
 	if p.Standing == nil {
 		notes = append(notes, "Configuration was not validated.")
 		worsen(Warn)
+	} else if d.Validation.Summary.Objects == 0 && len(d.Validation.Findings) == 0 {
+		notes = append(notes, "No object was looked at, so nothing is known about configuration.")
+		worsen(Warn)
 	} else {
 		var parts []string
 		total := 0
@@ -352,6 +355,29 @@ func (d *Document) verdict(p Posture) (Tone, string, []string) {
 	}
 	if p.Gaps > 0 {
 		notes = append(notes, plural(p.Gaps, "thing", "things")+" that the spec asks for "+map[bool]string{true: "is", false: "are"}[p.Gaps == 1]+" not protected.")
+		worsen(Warn)
+	}
+	missing, unseen := 0, 0
+	var unproven []string
+	for _, l := range p.Layers {
+		if l.Looked {
+			missing += l.Declared - l.Present - l.Unlisted
+			unseen += l.Unlisted
+		}
+		if p.Attacks != nil && l.Declared > 0 && l.Attacks == 0 {
+			unproven = append(unproven, strings.ReplaceAll(string(l.Layer.Layer), "-", " "))
+		}
+	}
+	if missing > 0 {
+		notes = append(notes, plural(missing, "object of the plan is", "objects of the plan are")+" not in the cluster.")
+		worsen(Warn)
+	}
+	if unseen > 0 {
+		notes = append(notes, plural(unseen, "object of the plan is", "objects of the plan are")+" of kinds that the cluster does not let us list.")
+		worsen(Warn)
+	}
+	if len(unproven) > 0 {
+		notes = append(notes, "Declared, but not attacked: "+list(unproven)+".")
 		worsen(Warn)
 	}
 	if d.Stage != "" && d.Stage != artifact.Enforce {

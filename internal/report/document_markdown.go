@@ -63,7 +63,9 @@ func WriteDocumentMarkdown(w io.Writer, d *Document) error {
 		m.linef("Configuration was not validated for this report.")
 	} else {
 		standing, acceptedOnes, _ := split(d.Validation.Findings)
-		if len(standing) == 0 {
+		if d.Validation.Summary.Objects == 0 && len(d.Validation.Findings) == 0 {
+			m.linef("No object was looked at, so there is nothing to say about configuration.")
+		} else if len(standing) == 0 {
 			m.linef("No finding stands.")
 		}
 		m.findings(group(standing), maxRowsPerCheck)
@@ -151,14 +153,7 @@ func (m *markdownWriter) depth(d *Document) {
 			m.linef("\n… and %s more; the JSON report has all.", number(len(d.Proof.Ablation.Controls)-i))
 			break
 		}
-		ids := make([]string, 0, len(c.Missed))
-		for _, id := range c.Missed[:min(len(c.Missed), 20)] {
-			ids = append(ids, codeMarkdown(clip(id, 100)))
-		}
-		through := strings.Join(ids, ", ")
-		if n := len(c.Missed) - len(ids); n > 0 {
-			through += " and " + number(n) + " more"
-		}
+		through := escapeMarkdown(variants(c.Missed, 20))
 		if through == "" {
 			through = "nothing"
 		}

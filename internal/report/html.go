@@ -25,14 +25,16 @@ var pageStyle string
 // Bounds of the page. Bytes count as they are written, so that a page of hostile names stays as small as any other; with
 // all of them exhausted a page has less than 5 MB.
 const (
-	maxPageAttacks   = 400
+	maxPageAttacks   = 1500
+	unfoldBelow      = 60
 	maxDepthRows     = 200
 	maxDepthControls = 40
 	maxPageChecks    = 200
 	maxRowsPerCheck  = 25
 	maxColumns       = 8
 	findingBytes     = 1800 << 10
-	otherBytes       = 500 << 10
+	attackBytes      = 1300 << 10
+	otherBytes       = 400 << 10
 )
 
 // WriteHTML writes the document as one self-contained page. It holds no script, loads nothing and works under the content
@@ -64,10 +66,12 @@ type page struct {
 	Notice         []string
 	Nav            []anchor
 	Cards          []card
-	Absent         string
-	Matrix         *matrix
-	NoAttacks      string
-	Depth          *depth
+	// Unprotected are the layers of which there is nothing but gaps; Absent those of which there is nothing at all.
+	Unprotected []pair
+	Absent      string
+	Matrix      *matrix
+	NoAttacks   string
+	Depth       *depth
 
 	Validated    bool
 	FindingsLead string
@@ -99,6 +103,8 @@ type (
 		Hatch                      bool
 	}
 	ring struct {
+		// Long is true when the numbers need the smaller type.
+		Long              bool
 		Label, Big, Small string
 		Arcs              []arc
 	}
@@ -128,22 +134,23 @@ type (
 		Twin, TwinClass, TwinMark       string
 	}
 	attackGroup struct {
-		Layer, Counts string
-		Rows          []attackRow
+		Layer, Counts, Count, Rest string
+		// Open: something was not blocked. Single: something rests on one control. Unfold: shown without a click.
+		Open, Single, Unfold bool
+		Rows                 []attackRow
 	}
 	matrix struct {
 		Caption, Left string
 		Columns       []string
-		Span          int
 		Open, Single  int
 		// Saw is true when a detection has a sign of its own in the matrix.
 		Saw    bool
 		Groups []attackGroup
 	}
 	depthRow struct {
-		ID     string
-		Single bool
-		Cells  []cell
+		ID, More, Members string
+		Single            bool
+		Cells             []cell
 	}
 	depthGroup struct {
 		Title, Count string
@@ -304,6 +311,7 @@ func (p *page) glance(d *Document) {
 	if s := p.Posture.Attacks; s != nil && s.Attacks > 0 {
 		p.Legend = shares(s.Blocked, s.Detected, s.Missed, s.Unknown-s.NoEngine, s.NoEngine)
 		r := &ring{Label: "Attacks: " + spoken(p.Legend), Big: number(s.Blocked) + "/" + number(s.Attacks), Small: "attacks blocked"}
+		r.Long = len(r.Big) > 6
 		at := 0.0
 		for _, l := range p.Legend {
 			n := 100 * float64(l.n) / float64(s.Attacks)
@@ -345,7 +353,7 @@ func (p *page) glance(d *Document) {
 		switch {
 		case worst > 0:
 			tone = Bad
-		case n > 0 || p.Posture.NotJudged > 0:
+		case n > 0 || p.Posture.NotJudged > 0 || d.Validation.Summary.Objects == 0:
 			tone = Warn
 		default:
 			tone = Good
@@ -399,6 +407,10 @@ func (p *page) layers(d *Document) {
 	shown := map[artifact.Layer]bool{}
 	for _, l := range p.Posture.Layers {
 		shown[l.Layer.Layer] = true
+		if l.Declared == 0 && l.Attacks == 0 && len(l.Controls) == 0 {
+			p.Unprotected = append(p.Unprotected, pair{text(strings.ReplaceAll(string(l.Layer.Layer), "-", " "), 40), plural(l.Gaps, "gap", "gaps")})
+			continue
+		}
 		parts := shares(l.Blocked, l.Detected, l.Missed, l.Unknown, l.NotTried)
 		c := card{Name: text(strings.ReplaceAll(string(l.Layer.Layer), "-", " "), 40), Tone: l.Tone(), BarLabel: spoken(parts)}
 		switch {
@@ -517,25 +529,28 @@ func (p *page) attacks(d *Document) {
 		hiddenColumns = len(m.Columns) - maxColumns
 		m.Columns = m.Columns[:maxColumns]
 	}
-	m.Span = len(m.Columns) + 3
 	by := map[artifact.Layer][]prove.Result{}
 	for _, a := range d.Proof.Attacks {
 		by[a.Layer] = append(by[a.Layer], a)
 	}
-	left, rows := budget(otherBytes), 0
+	left, rows := budget(attackBytes), 0
 	for _, l := range layerOrder(by) {
 		g := attackGroup{Layer: text(strings.ReplaceAll(string(l), "-", " "), 40)}
 		s := Tally(by[l])
 		g.Counts = spoken(shares(s.Blocked, s.Detected, s.Missed, s.Unknown-s.NoEngine, s.NoEngine))
+		g.Count = plural(s.Attacks, "attack", "attacks")
+		g.Unfold = len(d.Proof.Attacks) <= unfoldBelow || s.Missed > 0 || s.Unknown > s.NoEngine || s.TwinsAdmitted < s.Twins
 		// The worst first, else in the order of the corpus.
 		slices.SortStableFunc(by[l], func(a, b prove.Result) int { return verdictRank(a.Verdict) - verdictRank(b.Verdict) })
 		for _, a := range by[l] {
 			r := newAttackRow(a, m.Columns, single[a.ID])
 			if r.Open {
 				m.Open++
+				g.Open = true
 			}
 			if r.Single {
 				m.Single++
+				g.Single = true
 			}
 			m.Saw = m.Saw || slices.ContainsFunc(r.Cells, func(c cell) bool { return c.Class == "saw" })
 			if rows == maxPageAttacks || !left.take(r.size()...) {
@@ -544,7 +559,10 @@ func (p *page) attacks(d *Document) {
 			rows++
 			g.Rows = append(g.Rows, r)
 		}
-		if len(g.Rows) > 0 {
+		if n := len(by[l]) - len(g.Rows); n > 0 {
+			g.Rest = "And " + number(n) + " more; the JSON report has all."
+		}
+		if len(m.Groups) < 40 {
 			m.Groups = append(m.Groups, g)
 		}
 	}
@@ -560,10 +578,13 @@ func (p *page) attacks(d *Document) {
 	p.Matrix = m
 }
 
+// cellMarkup is as long as the markup around a cell's text.
+var cellMarkup = strings.Repeat(" ", 120)
+
 func (r attackRow) size() []string {
-	out := []string{r.ID, r.Title, r.Twin, r.Verdict}
+	out := []string{r.ID, r.Title, r.Twin, r.Verdict, cellMarkup, cellMarkup}
 	for _, c := range r.Cells {
-		out = append(out, c.Names, c.Spoken, c.Column, "                                                  ")
+		out = append(out, c.Names, c.Spoken, c.Column, cellMarkup)
 	}
 	for _, m := range r.More {
 		out = append(out, m.Name, m.Text)
@@ -698,11 +719,7 @@ func (p *page) defenceInDepth(d *Document) {
 		}
 		row := controlRow{Name: text(c.Control, 100), Layer: text(string(c.Layer), 40), Text: "nothing: other controls stop the same attacks"}
 		if n := len(c.Missed); n > 0 {
-			shown := c.Missed[:min(n, 12)]
-			row.Text = plural(n, "attack", "attacks") + ": " + text(strings.Join(shown, ", "), 500)
-			if n > len(shown) {
-				row.Text += " and " + number(n-len(shown)) + " more"
-			}
+			row.Text = plural(n, "attack", "attacks") + ": " + variants(c.Missed, 8)
 		}
 		if n := len(c.Unknown); n > 0 {
 			row.Text += "; " + plural(n, "attack", "attacks") + " not known"
@@ -739,15 +756,33 @@ func (p *page) defenceInDepth(d *Document) {
 	} {
 		dg := depthGroup{Title: g.title}
 		n := 0
+		// Variants of one attack that the same controls hold share a row: "pods/privileged" for all its controllers.
+		same := map[string][]string{}
+		var keys []string
 		for _, id := range order {
 			if !g.in(id) {
 				continue
 			}
 			n++
-			r := depthRow{ID: text(id, 80), Single: single[id]}
+			key := variantOf(id)
+			for i := range dp.Controls {
+				key += "\x00" + falls[i][id]
+			}
+			if same[key] == nil {
+				keys = append(keys, key)
+			}
+			same[key] = append(same[key], id)
+		}
+		for _, key := range keys {
+			ids := same[key]
+			r := depthRow{ID: text(ids[0], 80), Single: single[ids[0]]}
+			if len(ids) > 1 {
+				r.ID, r.More = text(variantOf(ids[0]), 80), number(len(ids))+" variants"
+				r.Members = text(strings.Join(ids, ", "), 600)
+			}
 			for i := range dp.Controls {
 				c := cell{Class: "holds", Mark: "·", Spoken: "still stopped"}
-				switch falls[i][id] {
+				switch falls[i][ids[0]] {
 				case "falls":
 					c = cell{Class: "falls", Mark: "✕", Spoken: "gets through"}
 				case "unclear":
@@ -755,8 +790,8 @@ func (p *page) defenceInDepth(d *Document) {
 				}
 				r.Cells = append(r.Cells, c)
 			}
-			if rows < maxDepthRows && left.take(r.ID, strings.Repeat(" ", 60*len(r.Cells))) {
-				rows++
+			if len(dg.Rows) < maxDepthRows && left.take(r.ID, r.Members, strings.Repeat(" ", 100*len(r.Cells))) {
+				rows += len(ids)
 				dg.Rows = append(dg.Rows, r)
 			}
 		}
@@ -765,7 +800,7 @@ func (p *page) defenceInDepth(d *Document) {
 			dp.Groups = append(dp.Groups, dg)
 		}
 	}
-	dp.Span = len(dp.Controls) + 1
+	dp.Span = len(dp.Controls) + 2
 	n := 0
 	for id := range single {
 		if inOrder[id] {
@@ -785,6 +820,9 @@ func (p *page) defenceInDepth(d *Document) {
 		}
 		dp.Lead = fmt.Sprintf("%s of %s %s on one control alone: remove it, and the attack gets through. These are the ones to give a second layer first.", number(n), plural(blocked, "blocked attack", "blocked attacks"), verb)
 	}
+	if slices.ContainsFunc(ab.Controls, func(c prove.AblatedControl) bool { return strings.HasPrefix(c.Control, "binding/") }) {
+		dp.Lead += " A policy and its binding are one defence: removing either opens the same attacks."
+	}
 	dp.Caption = fmt.Sprintf("%s, %s. Each control was removed in turn and every attack tried again.", plural(len(order), "attack", "attacks"), plural(len(ab.Controls), "control", "controls"))
 	var leftOut []string
 	if k := len(order) - rows; k > 0 {
@@ -799,6 +837,40 @@ func (p *page) defenceInDepth(d *Document) {
 	p.Depth = dp
 }
 
+// variants lists attacks by what they are variants of, with how many each: "pods/privileged (7)". At most n are named.
+func variants(ids []string, n int) string {
+	count := map[string]int{}
+	var order []string
+	for _, id := range ids {
+		v := variantOf(id)
+		if count[v] == 0 {
+			order = append(order, v)
+		}
+		count[v]++
+	}
+	var out []string
+	for i, v := range order {
+		if i == n {
+			out = append(out, "and "+number(len(order)-i)+" more")
+			break
+		}
+		s := text(v, 80)
+		if count[v] > 1 {
+			s += " (" + number(count[v]) + ")"
+		}
+		out = append(out, s)
+	}
+	return strings.Join(out, ", ")
+}
+
+// variantOf gives an attack's ID without its last part, which tells variants of one attack apart.
+func variantOf(id string) string {
+	if i := strings.LastIndexByte(id, '/'); i > 0 {
+		return id[:i]
+	}
+	return id
+}
+
 func (p *page) findings(d *Document) {
 	if d.Validation == nil {
 		return
@@ -806,7 +878,9 @@ func (p *page) findings(d *Document) {
 	p.Validated = true
 	standing, acceptedOnes, _ := split(d.Validation.Findings)
 	p.FindingsLead = fmt.Sprintf("%s looked at by %s.", plural(d.Validation.Summary.Objects, "object", "objects"), plural(d.Validation.Summary.Checks, "check", "checks"))
-	if len(standing) == 0 {
+	if d.Validation.Summary.Objects == 0 {
+		p.FindingsLead = "No object was looked at, so there is nothing to say about configuration."
+	} else if len(standing) == 0 {
 		p.FindingsLead += " No finding stands."
 	} else {
 		p.FindingsLead += " " + plural(len(standing), "finding", "findings") + " that no exception accepts, the worst first."

@@ -106,7 +106,7 @@ func writeMarkdown(w io.Writer, res *check.Result, opts Options) error {
 	m := &markdownWriter{w: w, limit: maxComment}
 	standing, acceptedOnes, unknown := split(res.Findings)
 	notJudged := len(res.NotJudged) + len(unknown)
-	m.linef("## Bulwark: %s", validationHeadline(standing, notJudged))
+	m.linef("## Bulwark: %s", validationHeadline(res, standing, notJudged))
 	m.linef("")
 	m.linef("%s looked at by %s.", plural(res.Summary.Objects, "object", "objects"), plural(res.Summary.Checks, "check", "checks"))
 	m.linef("")
@@ -128,12 +128,14 @@ func writeMarkdown(w io.Writer, res *check.Result, opts Options) error {
 }
 
 // validationHeadline is the validation in one sentence.
-func validationHeadline(standing []finding.Finding, notJudged int) string {
+func validationHeadline(res *check.Result, standing []finding.Finding, notJudged int) string {
 	var s string
-	switch n := len(standing); n {
-	case 0:
+	switch n := len(standing); {
+	case n == 0 && res.Summary.Objects == 0 && len(res.Findings) == 0:
+		s = "no object was looked at"
+	case n == 0:
 		s = "no finding stands"
-	case 1:
+	case n == 1:
 		s = "1 finding stands"
 	default:
 		s = number(n) + " findings stand"

@@ -475,7 +475,10 @@ func TestPageTones(t *testing.T) {
 			d.Validation.Findings = []finding.Finding{{Check: "x", Verdict: finding.Fail, Severity: finding.Critical}}
 		}, Bad, "9 of 9"},
 		{"something not judged", func(d *Document) { d.Validation.NotJudged = []finding.NotJudged{{What: "x", Reason: "y"}} }, Warn, "9 of 9"},
+		{"no object looked at", func(d *Document) { d.Validation.Summary.Objects = 0 }, Warn, "9 of 9"},
 		{"a gap", func(d *Document) { d.Gaps = []artifact.Gap{{Subject: "x"}} }, Warn, "9 of 9"},
+		{"a declared layer that nothing attacks", func(d *Document) { d.Layers = append(d.Layers, Layer{Layer: artifact.Mesh, Declared: 3}) }, Warn, "9 of 9"},
+		{"a declared object that is not there", func(d *Document) { d.Layers[0].Present-- }, Warn, "9 of 9"},
 		{"the audit stage", func(d *Document) { d.Stage = artifact.Audit }, Warn, "9 of 9"},
 		{"an empty file's summary is not believed", func(d *Document) { d.Proof.Attacks = nil; d.Proof.Summary.Blocked = 99 }, Warn, "No attack could be tried"},
 	} {

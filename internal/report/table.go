@@ -217,7 +217,10 @@ func (t *tableWriter) summary(res *check.Result, standing, acceptedOnes []findin
 			parts = append(parts, t.severity(s, number(counts[s])+" "+s.String()))
 		}
 	}
-	if len(parts) == 0 {
+	switch {
+	case len(parts) == 0 && res.Summary.Objects == 0 && len(res.Findings) == 0:
+		parts = append(parts, t.warn("no object was looked at"))
+	case len(parts) == 0:
 		parts = append(parts, "no finding stands")
 	}
 	if n := len(acceptedOnes); n > 0 {
