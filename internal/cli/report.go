@@ -87,6 +87,9 @@ func runReport(ctx context.Context, app *App, o *reportOptions) error {
 	if err != nil {
 		return Misuse(err)
 	}
+	if info, err := os.Stat(o.out); err == nil && info.IsDir() && o.out != "-" {
+		return Misuse(fmt.Errorf("%s is a folder; name a file in it", o.out))
+	}
 	stage := artifact.Stage(o.stage)
 	if err := compile.CheckStage(stage); err != nil {
 		return Misuse(fmt.Errorf("--stage: %w", err))
@@ -103,12 +106,17 @@ func runReport(ctx context.Context, app *App, o *reportOptions) error {
 		return Misuse(badSpec(err))
 	}
 	d := &report.Document{Platform: p.Metadata.Name, Spec: p.File, Cluster: o.context, Stage: stage, Generated: app.Now(), Tool: app.Version, Gaps: plan.Gaps}
-	// Files first: a mistake in them should not cost the time that a cluster takes.
-	if err := reportProof(ctx, d, p, plan, o); err != nil {
-		return err
+	// The cheap first: a mistake in a file should not cost the time that a cluster and the attacks take.
+	if err := readResults(d, o); err != nil {
+		return Misuse(err)
 	}
 	if err := reportValidation(ctx, app, d, p, plan, o); err != nil {
 		return err
+	}
+	if d.Proof == nil {
+		if err := proveOffline(ctx, d, p, plan); err != nil {
+			return err
+		}
 	}
 	var b bytes.Buffer
 	if err := write(&b, d); err != nil {
@@ -153,19 +161,30 @@ func reportWriter(out, format string) (func(io.Writer, *report.Document) error, 
 	return nil, fmt.Errorf("the extension of %s does not say which format; use .html, .md or .json, or --format", out)
 }
 
-// reportProof reads the attack results, or tries the attacks offline on the plan.
-func reportProof(ctx context.Context, d *report.Document, p *spec.Platform, plan *artifact.Plan, o *reportOptions) error {
+// readResults takes over the results of other runs.
+func readResults(d *report.Document, o *reportOptions) error {
 	if o.prove != "" {
 		rep, err := readResult(o.prove, report.ReadProof)
 		if err != nil {
-			return Misuse(err)
+			return err
 		}
-		if rep.Platform != "" && rep.Platform != p.Metadata.Name {
-			return Misuse(fmt.Errorf("%s holds attacks on the platform %q, but the spec is of %q; hand over the result that belongs to it", o.prove, rep.Platform, p.Metadata.Name))
+		if rep.Platform != "" && rep.Platform != d.Platform {
+			return fmt.Errorf("%s holds attacks on the platform %q, but the spec is of %q; hand over the result that belongs to it", o.prove, rep.Platform, d.Platform)
 		}
 		d.Proof, d.ProofFrom = rep, o.prove
-		return nil
 	}
+	if o.validate != "" {
+		res, err := readResult(o.validate, report.ReadValidation)
+		if err != nil {
+			return err
+		}
+		d.Validation, d.ValidationFrom = res, o.validate
+	}
+	return nil
+}
+
+// proveOffline tries the attacks on the plan, with the libraries that an API server uses.
+func proveOffline(ctx context.Context, d *report.Document, p *spec.Platform, plan *artifact.Plan) error {
 	defences, err := prove.FromPlan(plan)
 	if err != nil {
 		return err
@@ -186,23 +205,15 @@ func reportProof(ctx context.Context, d *report.Document, p *spec.Platform, plan
 		return err
 	}
 	d.Proof, d.ProofFrom = rep, "tried for this report on the plan"
-	if o.context != "" {
-		d.NotJudged = append(d.NotJudged, finding.NotJudged{What: "attacks on the cluster " + o.context,
-			Reason: "they were tried on the plan, not on the cluster; run `bulwark prove --context " + o.context + " -o json` and hand its result over with --prove"})
+	if d.Cluster != "" {
+		d.NotJudged = append(d.NotJudged, finding.NotJudged{What: "attacks on the cluster " + d.Cluster,
+			Reason: "they were tried on the plan, not on the cluster; run `bulwark prove --context " + d.Cluster + " -o json` and hand its result over with --prove"})
 	}
 	return nil
 }
 
-// reportValidation reads the cluster, if there is one, and the validation's result or makes it.
+// reportValidation reads the cluster, if there is one, and validates it or the plan unless that was done elsewhere.
 func reportValidation(ctx context.Context, app *App, d *report.Document, p *spec.Platform, plan *artifact.Plan, o *reportOptions) error {
-	var res *check.Result
-	if o.validate != "" {
-		var err error
-		if res, err = readResult(o.validate, report.ReadValidation); err != nil {
-			return Misuse(err)
-		}
-		d.Validation, d.ValidationFrom = res, o.validate
-	}
 	var snap *cluster.Snapshot
 	if o.context != "" {
 		cfg, err := collect.Connect(o.kubeconfig, o.context)
@@ -214,7 +225,7 @@ func reportValidation(ctx context.Context, app *App, d *report.Document, p *spec
 		}
 	}
 	d.Layers = report.Layers(plan, snap)
-	if res != nil {
+	if d.Validation != nil {
 		return nil
 	}
 	from := "cluster " + o.context
