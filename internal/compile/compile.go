@@ -8,6 +8,7 @@ import (
 
 	"github.com/intelgraph/bulwark/internal/artifact"
 	"github.com/intelgraph/bulwark/internal/compile/access"
+	"github.com/intelgraph/bulwark/internal/compile/admission"
 	"github.com/intelgraph/bulwark/internal/compile/network"
 	"github.com/intelgraph/bulwark/internal/compile/pods"
 	"github.com/intelgraph/bulwark/internal/spec"
@@ -22,6 +23,14 @@ type Options struct {
 // Stages lists the stages in the order in which people adopt them.
 var Stages = []artifact.Stage{artifact.Audit, artifact.Warn, artifact.Enforce}
 
+// CheckStage gives an error for a stage that is none of Stages.
+func CheckStage(stage artifact.Stage) error {
+	if slices.Contains(Stages, stage) {
+		return nil
+	}
+	return fmt.Errorf("unknown stage %q; one of: audit, warn, enforce", stage)
+}
+
 // layers lists the compilers of the layers; there is no other registration.
 var layers = []struct {
 	layer   artifact.Layer
@@ -30,7 +39,7 @@ var layers = []struct {
 	{artifact.Pods, pods.Compile},
 	{artifact.Access, access.Compile},
 	{artifact.Network, network.Compile},
-	// admission.Compile comes here.
+	{artifact.Admission, admission.Compile},
 }
 
 // Compile makes the plan of a platform that spec.Load has completed; the lock may be nil. Artifacts are in order of
@@ -40,8 +49,8 @@ func Compile(p *spec.Platform, lock *spec.Lock, opts Options) (*artifact.Plan, e
 	if stage == "" {
 		stage = artifact.Enforce
 	}
-	if !slices.Contains(Stages, stage) {
-		return nil, fmt.Errorf("unknown stage %q; one of: audit, warn, enforce", stage)
+	if err := CheckStage(stage); err != nil {
+		return nil, err
 	}
 	plan := &artifact.Plan{Platform: p.Metadata.Name}
 	for _, l := range layers {

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/intelgraph/bulwark/internal/artifact"
+	"github.com/intelgraph/bulwark/internal/compile/admission"
 	"github.com/intelgraph/bulwark/internal/compile/implied"
 	"github.com/intelgraph/bulwark/internal/source"
 	"github.com/intelgraph/bulwark/internal/spec"
@@ -46,8 +47,7 @@ type Values struct {
 
 // Seccomp is the switch from the container runtime's profile to the platform's own.
 type Seccomp struct {
-	LocalhostProfile string `json:"localhostProfile"`
-	LocalhostReady   bool   `json:"localhostReady"`
+	LocalhostReady bool `json:"localhostReady"`
 }
 
 // Component is one workload in the values.
@@ -60,14 +60,16 @@ type Component struct {
 	ServiceAccount     ServiceAccount     `json:"serviceAccount"`
 	PodSecurityContext PodSecurityContext `json:"podSecurityContext"`
 	SecurityContext    SecurityContext    `json:"securityContext"`
-	PodLabels          map[string]string  `json:"podLabels,omitempty"`
-	Env                []Env              `json:"env,omitempty"`
-	Secrets            []string           `json:"secrets,omitempty"`
-	Ports              []Port             `json:"ports,omitempty"`
-	Probe              *Probe             `json:"probe,omitempty"`
-	Resources          Resources          `json:"resources"`
-	Writes             []Write            `json:"writes,omitempty"`
-	Storage            []Storage          `json:"storage,omitempty"`
+	// SeccompProfile is the Localhost profile of the component, relative to the kubelet's seccomp folder.
+	SeccompProfile string            `json:"seccompProfile"`
+	PodLabels      map[string]string `json:"podLabels,omitempty"`
+	Env            []Env             `json:"env,omitempty"`
+	Secrets        []string          `json:"secrets,omitempty"`
+	Ports          []Port            `json:"ports,omitempty"`
+	Probe          *Probe            `json:"probe,omitempty"`
+	Resources      Resources         `json:"resources"`
+	Writes         []Write           `json:"writes,omitempty"`
+	Storage        []Storage         `json:"storage,omitempty"`
 }
 
 // Image is where a component's image is; the digest is what counts.
@@ -193,10 +195,9 @@ version: %[3]s
 
 func compileValues(p *spec.Platform, lock *spec.Lock, part *artifact.Part) (*Values, error) {
 	v := &Values{
-		Platform: p.Metadata.Name, LabelPrefix: p.Spec.LabelPrefix, Components: map[string]Component{},
-		Seccomp: Seccomp{LocalhostProfile: "profiles/" + p.Metadata.Name + "-seccomp.json"},
-	}
+		Platform: p.Metadata.Name, LabelPrefix: p.Spec.LabelPrefix, Components: map[string]Component{}}
 	var errs source.Errors
+	unlockedBy := map[string][]string{}
 	for _, name := range spec.Sorted(p.Spec.Components) {
 		c := p.Spec.Components[name]
 		if c.Kind == "DaemonSet" && len(c.Storage) > 0 {
@@ -208,11 +209,26 @@ func compileValues(p *spec.Platform, lock *spec.Lock, part *artifact.Part) (*Val
 		}
 		v.Components[name] = component(p, lock, name, c)
 		if v.Components[name].Image.Digest == "" {
-			part.Gap(artifact.SupplyChain, "component/"+name, "the image is not locked to a digest: "+lock.Reason(c.Image)+". Admission refuses it where it enforces", implied.Why(p, implied.Path("spec", "components", name, "image")))
+			reason := lock.Reason(c.Image)
+			unlockedBy[reason] = append(unlockedBy[reason], name)
 		}
 	}
-	if len(v.Components) > 0 {
-		part.Gap(artifact.Syscalls, v.Seccomp.LocalhostProfile, "not used yet: a pod that names a profile which its node lacks does not start, so pods run with the container runtime's default profile until every node has it (seccomp.localhostReady)", implied.Why(p, "spec.components"))
+	for _, reason := range spec.Sorted(unlockedBy) {
+		names := unlockedBy[reason]
+		var why []artifact.Cause
+		for _, n := range names {
+			why = append(why, implied.Why(p, implied.Path("spec", "components", n, "image")))
+		}
+		part.Gap(artifact.SupplyChain, "images of "+strings.Join(names, ", "), "not locked to a digest: "+reason+". Admission refuses them where it enforces", why...)
+	}
+	var profiles []string
+	for _, c := range v.Components {
+		if !slices.Contains(profiles, c.SeccompProfile) {
+			profiles = append(profiles, c.SeccompProfile)
+		}
+	}
+	if slices.Sort(profiles); len(profiles) > 0 {
+		part.Gap(artifact.Syscalls, strings.Join(profiles, ", "), "not used yet: a pod that names a profile which its node lacks does not start, so pods run with the container runtime's default profile until every node has it (seccomp.localhostReady)", implied.Why(p, "spec.components"))
 	}
 	return v, errs.AsError()
 }
@@ -231,8 +247,9 @@ func component(p *spec.Platform, lock *spec.Lock, name string, c *spec.Component
 			RunAsNonRoot: true, RunAsUser: c.UID(), RunAsGroup: c.GID(), ReadOnlyRootFilesystem: true,
 			Capabilities: corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		},
-		Secrets:   slices.Sorted(slices.Values(c.Secrets)),
-		Resources: resources(c),
+		SeccompProfile: admission.SeccompProfile(p.Metadata.Name, c.Runtime),
+		Secrets:        slices.Sorted(slices.Values(c.Secrets)),
+		Resources:      resources(c),
 	}
 	if ns := p.Spec.Namespaces[c.Namespace]; ns != nil {
 		out.Level = ns.Level
@@ -337,7 +354,7 @@ func valuesYAML(p *spec.Platform, v *Values) ([]byte, error) {
 		return nil, err
 	}
 	b.Write(head)
-	b.WriteString("# The platform's own seccomp profile takes effect once every node has it: a pod that names a profile which its node\n# lacks does not start. Until then pods run with the container runtime's default profile.\n")
+	b.WriteString("# Each component's own seccomp profile takes effect once every node has it: a pod that names a profile which its node\n# lacks does not start. Until then pods run with the container runtime's default profile.\n")
 	if err := section(&b, "seccomp", v.Seccomp); err != nil {
 		return nil, err
 	}

@@ -3,15 +3,19 @@ The labels that select a component's pods. They are what network policies select
 release is called; one namespace holds one release of this chart.
 */}}
 {{- define "platform.selector" -}}
-app.kubernetes.io/name: {{ .name }}
-app.kubernetes.io/part-of: {{ .values.platform }}
+app.kubernetes.io/name: {{ .name | quote }}
+app.kubernetes.io/part-of: {{ .values.platform | quote }}
+{{- end -}}
+
+{{- define "platform.level" -}}
+{{ .values.labelPrefix }}/level: {{ .component.level | quote }}
 {{- end -}}
 
 {{- define "platform.labels" -}}
 {{ include "platform.selector" . }}
-app.kubernetes.io/managed-by: {{ .release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .chart.Name .chart.Version }}
-{{ .values.labelPrefix }}/level: {{ .component.level }}
+app.kubernetes.io/managed-by: {{ .release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .chart.Name .chart.Version | quote }}
+{{ include "platform.level" . }}
 {{- end -}}
 
 {{/*
@@ -30,13 +34,13 @@ enforces; it is here so that the chart renders before `bulwark lock` has run. "l
 {{- end -}}
 
 {{/*
-The seccomp profile: the platform's own once the nodes have it, else the container runtime's. A pod that names a
+The seccomp profile: the component's own once the nodes have it, else the container runtime's. A pod that names a
 profile which its node lacks does not start.
 */}}
 {{- define "platform.seccomp" -}}
 {{- if .values.seccomp.localhostReady -}}
 type: Localhost
-localhostProfile: {{ .values.seccomp.localhostProfile }}
+localhostProfile: {{ .component.seccompProfile | quote }}
 {{- else -}}
 type: RuntimeDefault
 {{- end -}}
@@ -45,11 +49,11 @@ type: RuntimeDefault
 {{- define "platform.probe" -}}
 {{- if .path -}}
 httpGet:
-  path: {{ .path }}
-  port: {{ .port }}
+  path: {{ .path | quote }}
+  port: {{ .port | quote }}
 {{- else -}}
 tcpSocket:
-  port: {{ .port }}
+  port: {{ .port | quote }}
 {{- end -}}
 {{- end -}}
 
@@ -57,12 +61,13 @@ tcpSocket:
 {{- define "platform.pod" -}}
 metadata:
   labels:
-    {{- include "platform.labels" . | nindent 4 }}
+    {{- include "platform.selector" . | nindent 4 }}
+    {{- include "platform.level" . | nindent 4 }}
     {{- with .component.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
-  serviceAccountName: {{ .component.serviceAccount.name }}
+  serviceAccountName: {{ .component.serviceAccount.name | quote }}
   automountServiceAccountToken: {{ .component.serviceAccount.mountToken }}
   enableServiceLinks: false
   securityContext:
@@ -70,8 +75,8 @@ spec:
     seccompProfile:
       {{- include "platform.seccomp" . | nindent 6 }}
   containers:
-    - name: {{ .name }}
-      image: {{ include "platform.image" . }}
+    - name: {{ .name | quote }}
+      image: {{ include "platform.image" . | quote }}
       imagePullPolicy: IfNotPresent
       securityContext:
         {{- toYaml .component.securityContext | nindent 8 }}
@@ -85,13 +90,13 @@ spec:
       envFrom:
         {{- range . }}
         - secretRef:
-            name: {{ . }}
+            name: {{ . | quote }}
         {{- end }}
       {{- end }}
       {{- with .component.ports }}
       ports:
         {{- range . }}
-        - name: {{ .name }}
+        - name: {{ .name | quote }}
           containerPort: {{ .port }}
           protocol: {{ .protocol }}
         {{- end }}
@@ -114,24 +119,24 @@ spec:
       {{- if or .component.writes .component.storage }}
       volumeMounts:
         {{- range concat (.component.writes | default list) (.component.storage | default list) }}
-        - name: {{ .name }}
-          mountPath: {{ .path }}
+        - name: {{ .name | quote }}
+          mountPath: {{ .path | quote }}
         {{- end }}
       {{- end }}
   {{- $claims := and .component.storage (ne .component.kind "StatefulSet") }}
   {{- if or .component.writes $claims }}
   volumes:
     {{- range .component.writes }}
-    - name: {{ .name }}
+    - name: {{ .name | quote }}
       emptyDir:
-        sizeLimit: {{ .sizeLimit }}
+        sizeLimit: {{ .sizeLimit | quote }}
     {{- end }}
     {{- if $claims }}
     {{- $name := .name }}
     {{- range .component.storage }}
-    - name: {{ .name }}
+    - name: {{ .name | quote }}
       persistentVolumeClaim:
-        claimName: {{ $name }}-{{ .name }}
+        claimName: {{ printf "%s-%s" $name .name | quote }}
     {{- end }}
     {{- end }}
   {{- end }}
