@@ -226,6 +226,10 @@ func reportValidation(ctx context.Context, app *App, d *report.Document, p *spec
 	}
 	d.Layers = report.Layers(plan, snap)
 	if d.Validation != nil {
+		if snap != nil {
+			// The checks looked elsewhere, so nobody else tells what this cluster would not show.
+			d.NotJudged = append(d.NotJudged, snap.NotJudged...)
+		}
 		return nil
 	}
 	from := "cluster " + o.context
