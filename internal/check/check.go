@@ -11,7 +11,7 @@ import (
 
 // Check is one question about a snapshot: what is asked, why it matters, how to mend it, and the function that answers.
 //
-// Exactly one of the judge functions is set. A judge says what is wrong through its Judge and returns; a judge that says
+// At least one of the judge functions is set. A judge says what is wrong through its Judge and returns; a judge that says
 // nothing has passed its subject. Judges run in parallel and keep no state.
 type Check struct {
 	// ID is lower-case words joined by dashes; it is what exceptions and --check name, and never changes.

@@ -4,5 +4,10 @@ import "github.com/spf13/cobra"
 
 // commands lists every command; there is no other registration.
 func commands(app *App) []*cobra.Command {
-	return []*cobra.Command{}
+	return []*cobra.Command{
+		newRenderCommand(app),
+		newValidateCommand(app),
+		newProveCommand(app),
+		newReportCommand(app),
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -232,17 +233,72 @@ func reportValidation(ctx context.Context, app *App, d *report.Document, p *spec
 		}
 		return nil
 	}
-	from := "cluster " + o.context
-	if snap == nil {
-		var err error
-		if snap, err = collect.FromPlan(plan); err != nil {
-			return err
-		}
-		from = "the plan"
+	opts := check.Options{Spec: p, Plan: plan, Exceptions: check.Exceptions(p.Spec.Exceptions), Day: app.Now()}
+	if snap != nil {
+		d.Validation, d.ValidationFrom = check.Run(snap, opts), "cluster "+o.context
+		return nil
 	}
-	d.Validation = check.Run(snap, check.Options{Spec: p, Plan: plan, Exceptions: check.Exceptions(p), Day: app.Now()})
-	d.ValidationFrom = from
+	res, err := validatePlan(ctx, plan, opts)
+	if err != nil {
+		return err
+	}
+	d.Validation, d.ValidationFrom = res, "the plan, with its charts rendered"
 	return nil
+}
+
+// validatePlan checks what the plan deploys: its objects, and what its charts render to, as the workloads are in those.
+// The charts are written to a folder of their own for that; places in findings are those that `bulwark render` writes.
+func validatePlan(ctx context.Context, plan *artifact.Plan, opts check.Options) (*check.Result, error) {
+	snap, err := collect.FromPlan(plan)
+	if err != nil {
+		return nil, err
+	}
+	var charts []string
+	for _, a := range plan.Artifacts {
+		if a.Object == nil && path.Base(a.Path) == "Chart.yaml" {
+			charts = append(charts, path.Dir(a.Path))
+		}
+	}
+	if len(charts) == 0 {
+		return check.Run(snap, opts), nil
+	}
+	dir, err := os.MkdirTemp("", "bulwark-report-")
+	if err != nil {
+		return nil, fmt.Errorf("make a folder to render charts in: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	var folders []string
+	for _, c := range charts {
+		folders = append(folders, filepath.Join(dir, filepath.FromSlash(c)))
+		for _, a := range plan.Artifacts {
+			if a.Object != nil || !strings.HasPrefix(a.Path, c+"/") {
+				continue
+			}
+			file := filepath.Join(dir, filepath.FromSlash(a.Path))
+			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+				return nil, fmt.Errorf("make a folder to render charts in: %w", err)
+			}
+			if err := os.WriteFile(file, a.Content, 0o600); err != nil {
+				return nil, fmt.Errorf("write a chart to render it: %w", err)
+			}
+		}
+	}
+	rendered, err := collect.Read(ctx, folders, collect.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("render the plan's charts: %w", err)
+	}
+	snap = cluster.New(append(snap.Objects, rendered.Objects...), false, append(snap.NotJudged, rendered.NotJudged...))
+	res := check.Run(snap, opts)
+	here := strings.NewReplacer(filepath.ToSlash(dir)+"/", "", dir+string(filepath.Separator), "")
+	for i := range res.Findings {
+		f := &res.Findings[i]
+		f.File, f.Message = here.Replace(f.File), here.Replace(f.Message)
+	}
+	for i := range res.NotJudged {
+		n := &res.NotJudged[i]
+		n.File, n.What, n.Reason = here.Replace(n.File), here.Replace(n.What), here.Replace(n.Reason)
+	}
+	return res, nil
 }
 
 func readResult[T any](file string, read func(string, io.Reader) (*T, error)) (*T, error) {
