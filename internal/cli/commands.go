@@ -7,6 +7,7 @@ func commands(app *App) []*cobra.Command {
 	return []*cobra.Command{
 		newRenderCommand(app),
 		newValidateCommand(app),
+		newDeployCommand(app),
 		newProveCommand(app),
 		newReportCommand(app),
 	}
