@@ -207,8 +207,7 @@ func proveOffline(ctx context.Context, d *report.Document, p *spec.Platform, pla
 	}
 	d.Proof, d.ProofFrom = rep, "tried for this report on the plan"
 	if d.Cluster != "" {
-		d.NotJudged = append(d.NotJudged, finding.NotJudged{What: "attacks on the cluster " + d.Cluster,
-			Reason: "they were tried on the plan, not on the cluster; run `bulwark prove --context " + d.Cluster + " -o json` and hand its result over with --prove"})
+		d.NotJudged = append(d.NotJudged, finding.NotJudged{What: "attacks on the cluster " + d.Cluster, Reason: "a report attacks no cluster, and no result of `bulwark prove --context " + d.Cluster + " -o json` was handed over with --prove"})
 	}
 	return nil
 }

@@ -127,6 +127,12 @@ func layerOrder[V any](m map[artifact.Layer]V) []artifact.Layer {
 	return append(out, rest...)
 }
 
+// offline reports whether the attacks were judged by libraries on the plan and not by an API server. What such a run
+// blocks is what the plan would block where it is deployed; it says nothing of a cluster.
+func (d *Document) offline() bool {
+	return d.Proof != nil && strings.HasPrefix(d.Proof.Engine, "offline")
+}
+
 // Tone is how a statement is coloured. There is no tone for unknown that looks like good.
 type Tone string
 
@@ -144,6 +150,8 @@ type Posture struct {
 	// Headline is the verdict in one sentence; Notes are the sentences that qualify it.
 	Headline string   `json:"headline"`
 	Notes    []string `json:"notes"`
+	// Offline is true when attacks were judged on the plan, without an API server.
+	Offline bool `json:"offline,omitempty"`
 	// Attacks counts verdicts; nil when no attack results were given.
 	Attacks *prove.Summary `json:"attacks,omitempty"`
 	// Standing counts findings that fail and that no exception accepts, by severity.
@@ -204,7 +212,7 @@ func (d *Document) Posture() Posture {
 	}
 	if d.Proof != nil {
 		s := Tally(d.Proof.Attacks)
-		p.Attacks = &s
+		p.Attacks, p.Offline = &s, d.offline()
 		p.NotJudged += s.Unknown
 		for _, n := range d.Proof.NotJudged {
 			if !namesAttack(n, d.Proof.Attacks) {
@@ -275,14 +283,20 @@ func (d *Document) verdict(p Posture) (Tone, string, []string) {
 		worsen(Warn)
 	default:
 		tried := s.Attacks - s.NoEngine
+		blocked := "blocked"
+		if p.Offline {
+			blocked = "blocked by the plan"
+			notes = append(notes, "The attacks were judged on the plan, with the libraries of an API server; no cluster was attacked.")
+			worsen(Warn)
+		}
 		if s.Missed > 0 {
 			headline = fmt.Sprintf("%s of %s got through", number(s.Missed), plural(tried, "attack", "attacks"))
 			if s.Blocked > 0 {
-				headline += fmt.Sprintf("; %s blocked", number(s.Blocked))
+				headline += fmt.Sprintf("; %s %s", number(s.Blocked), blocked)
 			}
 			worsen(Bad)
 		} else {
-			headline = fmt.Sprintf("%s of %s blocked", number(s.Blocked), plural(tried, "attack", "attacks"))
+			headline = fmt.Sprintf("%s of %s %s", number(s.Blocked), plural(tried, "attack", "attacks"), blocked)
 		}
 		if s.Detected > 0 {
 			headline += fmt.Sprintf("; %s detected only", number(s.Detected))
@@ -301,17 +315,17 @@ func (d *Document) verdict(p Posture) (Tone, string, []string) {
 		}
 		headline = strings.TrimRight(headline, ".") + "."
 		if refused := s.Twins - s.TwinsAdmitted; refused > 0 {
-			blocked := 0
+			twins := 0
 			for _, a := range d.Proof.Attacks {
 				if a.Twin.Verdict == finding.Blocked {
-					blocked++
+					twins++
 				}
 			}
-			if blocked > 0 {
-				notes = append(notes, plural(blocked, "harmless twin was", "harmless twins were")+" refused: a policy breaks honest work.")
+			if twins > 0 {
+				notes = append(notes, plural(twins, "harmless twin was", "harmless twins were")+" refused: a policy breaks honest work.")
 				worsen(Bad)
 			}
-			if open := refused - blocked; open > 0 {
+			if open := refused - twins; open > 0 {
 				notes = append(notes, plural(open, "harmless twin", "harmless twins")+" could not be judged.")
 				worsen(Warn)
 			}

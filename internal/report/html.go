@@ -324,7 +324,7 @@ func (p *page) glance(d *Document) {
 		switch {
 		case s.Missed > 0:
 			tone = Bad
-		case s.Blocked < s.Attacks:
+		case s.Blocked < s.Attacks, p.Posture.Offline:
 			tone = Warn
 		}
 		p.Tiles = append(p.Tiles, tile{tone, number(s.Blocked), "of " + number(s.Attacks), "attacks blocked", notTriedNote(s)})
@@ -378,7 +378,10 @@ func (p *page) glance(d *Document) {
 	}
 	if d.Proof == nil {
 		p.Notice = append(p.Notice, "No attack was tried. Run `bulwark prove` and hand over its result.")
-	} else if d.Proof.Ablation == nil {
+	} else if p.Posture.Offline {
+		p.Notice = append(p.Notice, "No cluster was attacked: the attacks were judged on the plan, with the libraries of an API server. `bulwark prove --context NAME -o json` tries them for real.")
+	}
+	if d.Proof != nil && d.Proof.Ablation == nil {
 		p.Notice = append(p.Notice, "No control was removed to see what gets through, so single points of failure are not known.")
 	}
 	if d.Validation == nil {
@@ -426,6 +429,9 @@ func (p *page) layers(d *Document) {
 			c.Tone, c.Mark, c.State = "detected", "◉", "detected"
 		case l.Tone() == Good:
 			c.Mark, c.State = "✓", "proven"
+			if p.Posture.Offline {
+				c.Tone, c.Mark, c.State = "detected", "◇", "holds on the plan"
+			}
 		default:
 			c.Mark, c.State = "!", "proven, with gaps"
 		}

@@ -464,6 +464,7 @@ func TestPageTones(t *testing.T) {
 				d.Proof.Attacks[i].Verdict, d.Proof.Attacks[i].NoEngine = finding.Unknown, true
 			}
 		}, Warn, "No attack could be tried here"},
+		{"attacks on the plan only", func(d *Document) { d.Proof.Engine = "offline: the Pod Security library" }, Warn, "9 of 9 attacks blocked by the plan."},
 		{"no attacks", func(d *Document) { d.Proof = nil }, Warn, "No attack was tried"},
 		{"a refused twin", func(d *Document) { d.Proof.Attacks[0].Twin.Verdict = finding.Blocked }, Bad, "9 of 9 attacks blocked."},
 		{"an unknown twin", func(d *Document) { d.Proof.Attacks[0].Twin.Verdict = finding.Unknown }, Warn, "9 of 9 attacks blocked."},
