@@ -16,8 +16,11 @@ type Attack struct {
 	Severity finding.Severity
 	// Intended names the control that must refuse it: podsecurity/NAMESPACE, policy/ID, rbac, network.
 	Intended string
-	// Says must occur in the refusal beside the control's own name, so that a refusal for another reason does not count.
-	Says      string
+	// Platform is whose control it is: another platform's policy of the same ID is not meant.
+	Platform string
+	// Says lists texts of which one must occur in the refusal beside the control's own name, so that a refusal for another
+	// reason, such as an expression that failed, does not count.
+	Says      []string
 	Fix       string
 	Standards []string
 	// Differs is the field in which the twin differs.
@@ -35,7 +38,7 @@ const (
 	Create Verb = "create"
 	// Debug adds the ephemeral containers of Object's spec to a running pod (never persisted).
 	Debug Verb = "debug"
-	// Patch merges Patch into an existing object (never persisted).
+	// Patch merges Patch into an existing object, or one that it Needs (never persisted).
 	Patch Verb = "patch"
 	// Delete removes an existing object (never persisted).
 	Delete Verb = "delete"
@@ -54,6 +57,8 @@ type Request struct {
 	Namespace, Name                       string
 	// Object is the whole object for Create and Debug.
 	Object map[string]any
+	// Needs is the pod that must be there for the request to mean anything; `prove` makes it while it runs. It never runs.
+	Needs map[string]any
 	// Patch is a JSON merge patch.
 	Patch map[string]any
 	// Access is the question for Ask: the verb asked about; the rest stands in the fields above.

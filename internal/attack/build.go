@@ -27,8 +27,12 @@ const Digest = "sha256:000000000000000000000000000000000000000000000000000000000
 // ProbeName is the name label of the corpus' harmless pod: no component's.
 const ProbeName = "bulwark-probe"
 
-// DebuggedName is the name of the pod that debug attacks add a container to.
-const DebuggedName = ProbeName + "-debugged"
+// DebuggedName is the name of the pod that debug attacks add a container to, UnplacedName that of one that could be
+// bound to a node.
+const (
+	DebuggedName = ProbeName + "-debugged"
+	UnplacedName = ProbeName + "-unplaced"
+)
 
 // HarmlessPolicy is the name of a policy, and of its binding, that judges nothing. `prove` makes it while it runs, so
 // that the twin of deleting a policy has something to delete.
@@ -40,13 +44,22 @@ func For(p *spec.Platform) ([]Attack, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{p: p}
+	b := &builder{p: p, says: map[string][]string{}}
+	for _, pol := range admission.Policies(p) {
+		// The server says the title where the message is too long, or would hold a line break.
+		b.says[pol.ID] = []string{pol.Message, pol.Title}
+	}
 	for _, ns := range spec.Sorted(p.Spec.Namespaces) {
 		for _, class := range []string{"pods", "policies"} {
 			for _, e := range corpus[class] {
 				if err := b.pods(class, e, ns); err != nil {
 					return nil, fmt.Errorf("%s: %w", e.At, err)
 				}
+			}
+		}
+		for _, e := range corpus["objects"] {
+			if err := b.object(e, ns); err != nil {
+				return nil, fmt.Errorf("%s: %w", e.At, err)
 			}
 		}
 		for _, e := range corpus["guards"] {
@@ -70,8 +83,17 @@ func For(p *spec.Platform) ([]Attack, error) {
 }
 
 type builder struct {
-	p   *spec.Platform
-	out []Attack
+	p    *spec.Platform
+	says map[string][]string // policy ID → what its refusals say
+	out  []Attack
+}
+
+func (b *builder) add(a Attack) {
+	a.Platform = b.p.Metadata.Name
+	if id, ok := strings.CutPrefix(a.Intended, "policy/"); ok && a.Says == nil {
+		a.Says = b.says[id]
+	}
+	b.out = append(b.out, a)
 }
 
 // first reports whether a namespace is the one in which attacks that need only one are tried: the first with components,
@@ -96,10 +118,13 @@ func (b *builder) home() string {
 func (b *builder) vars(ns string) map[string]string {
 	s := &b.p.Spec
 	v := map[string]string{
-		"levelLabel": s.LevelLabel(),
-		"level":      s.Namespaces[ns].Level,
-		"digest":     Digest,
-		"registry":   "registry.example.com/",
+		"levelLabel":         s.LevelLabel(),
+		"level":              s.Namespaces[ns].Level,
+		"digest":             Digest,
+		"namespace":          ns,
+		"podSecurity":        s.Namespaces[ns].PodSecurity,
+		"podSecurityVersion": "v" + s.Kubernetes,
+		"registry":           "registry.example.com/",
 	}
 	if len(s.Trust.Registries) > 0 {
 		v["registry"] = s.Trust.Registries[0]
@@ -181,12 +206,12 @@ func (b *builder) pods(class string, e entry, ns string) error {
 			return nil
 		}
 	}
-	a := Attack{Layer: artifact.Admission, Title: e.Title, Severity: e.Severity.Severity, Says: e.Says, Standards: e.Standards, Differs: fillText(e.Field, vars)}
+	a := Attack{Layer: artifact.Admission, Title: e.Title, Severity: e.Severity.Severity, Standards: e.Standards, Differs: fillText(e.Field, vars)}
 	if class == "pods" {
 		if rank(s.Namespaces[ns].PodSecurity) < rank(e.Level) {
 			return nil
 		}
-		a.Layer, a.Intended = artifact.Pods, ControlPodSecurity(ns)
+		a.Layer, a.Intended, a.Says = artifact.Pods, ControlPodSecurity(ns), []string{e.Says}
 		a.Fix = "keep pod-security.kubernetes.io/enforce on the namespace: deploy with --stage enforce"
 	} else {
 		a.Intended = ControlPolicy(e.Intended)
@@ -216,7 +241,7 @@ func (b *builder) pods(class string, e entry, ns string) error {
 			}
 			*into = r
 		}
-		b.out = append(b.out, x)
+		b.add(x)
 		return nil
 	}
 	bare := func(as Identity, meta map[string]any) func(map[string]any) (Request, error) {
@@ -256,14 +281,102 @@ func (b *builder) pods(class string, e entry, ns string) error {
 			f := strings.Replace(field, "spec.containers[0]", "spec.ephemeralContainers[0]", 1)
 			err := pair("ephemeral", func(pod map[string]any) (Request, error) {
 				r, err := bare(Deployer, map[string]any{"name": DebuggedName})(pod)
-				r.Verb, r.Subresource, r.Name = Debug, "ephemeralcontainers", DebuggedName
+				r.Verb, r.Subresource, r.Name, r.Needs = Debug, "ephemeralcontainers", DebuggedName, b.standing(ns, vars)
 				return r, err
 			}, f)
 			if err != nil {
 				return err
 			}
+		case "status":
+			if err := b.status(a, e, ns, suffix); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
+}
+
+// standing is the harmless pod as it stands in the cluster for those attacks that need one.
+func (b *builder) standing(ns string, vars map[string]string) map[string]any {
+	pod := b.harmless(vars)
+	pod["apiVersion"], pod["kind"] = "v1", "Pod"
+	meta := pod["metadata"].(map[string]any)
+	meta["name"], meta["namespace"] = DebuggedName, ns
+	return pod
+}
+
+// status changes a label of a running pod through the status subresource, which every kubelet writes.
+func (b *builder) status(a Attack, e entry, ns, suffix string) error {
+	vars := b.vars(ns)
+	keys, err := split(a.Differs)
+	if err != nil {
+		return err
+	}
+	request := func(value any) (Request, error) {
+		patch := fill(value, vars)
+		for i := len(keys) - 1; i >= 0; i-- {
+			k, ok := keys[i].(string)
+			if !ok {
+				return Request{}, fmt.Errorf("%s: the form status only knows labels", e.ID)
+			}
+			patch = map[string]any{k: patch}
+		}
+		return Request{
+			As: Deployer, Verb: Patch, Version: "v1", Resource: "pods", Subresource: "status", Namespace: ns, Name: DebuggedName,
+			Needs: b.standing(ns, vars), Patch: patch.(map[string]any),
+		}, nil
+	}
+	a.ID = "policies/" + e.ID + "/status" + suffix
+	if a.Attempt, err = request(e.Attack); err != nil {
+		return err
+	}
+	if a.Twin, err = request(e.Twin); err != nil {
+		return err
+	}
+	b.add(a)
+	return nil
+}
+
+// object builds attempts to create something that is neither a pod nor a template of one.
+func (b *builder) object(e entry, ns string) error {
+	if !b.first(ns) && !e.Everywhere {
+		return nil
+	}
+	vars := b.vars(ns)
+	if e.Needs == "component" && vars["other"] == "" {
+		return nil
+	}
+	a := Attack{
+		ID: "objects/" + e.ID, Layer: artifact.Admission, Title: e.Title, Severity: e.Severity.Severity, Standards: e.Standards,
+		Intended: ControlPolicy(e.Intended), Differs: fillText(e.Field, vars),
+		Fix: "deploy " + admission.Name(b.p.Metadata.Name, e.Intended) + " and its binding with --stage enforce",
+	}
+	if !b.first(ns) {
+		a.ID += "@" + ns
+	}
+	for value, into := range map[*any]*Request{&e.Attack: &a.Attempt, &e.Twin: &a.Twin} {
+		o := fill(clone(e.Object), vars).(map[string]any)
+		if err := assign(o, a.Differs, clone(fill(*value, vars))); err != nil {
+			return err
+		}
+		*into = Request{As: Deployer, Verb: Create, Version: "v1", Resource: e.Resource, Subresource: e.Subresource, Object: o}
+		if e.Careless {
+			into.As = Careless
+		}
+		if !e.Cluster {
+			into.Namespace = ns
+		}
+		if e.NeedsPod {
+			// Without a gate, which would forbid the binding; a scheduler that does not exist never places it.
+			pod := b.standing(ns, vars)
+			pod["metadata"].(map[string]any)["name"] = UnplacedName
+			spec := pod["spec"].(map[string]any)
+			delete(spec, "schedulingGates")
+			spec["schedulerName"] = "nobody.prove.bulwark.dev"
+			into.Needs = pod
+		}
+	}
+	b.add(a)
 	return nil
 }
 
@@ -322,7 +435,7 @@ func (b *builder) guard(e entry, ns string) error {
 			return r
 		}
 		a.Attempt, a.Twin = patch(e.Attack), patch(e.Twin)
-		b.out = append(b.out, a)
+		b.add(a)
 		return nil
 	}
 	a.Fix = "put " + admission.StaticPath + " into the API server's staticManifestsDir"
@@ -345,7 +458,7 @@ func (b *builder) guard(e entry, ns string) error {
 			return r
 		}
 		x.Attempt, x.Twin = request(admission.Name(b.p.Metadata.Name, pol.ID)), request(HarmlessPolicy)
-		b.out = append(b.out, x)
+		b.add(x)
 	}
 	return nil
 }
@@ -358,7 +471,7 @@ func (b *builder) access(e entry) {
 		if e.Cluster {
 			r.Namespace = ""
 		}
-		b.out = append(b.out, Attack{
+		b.add(Attack{
 			ID: "access/" + e.ID + "/" + who, Layer: artifact.Access, Title: title + " " + e.Title, Severity: e.Severity.Severity,
 			Intended: ControlRBAC, Standards: e.Standards, Differs: differs, Attempt: r, Twin: twin,
 			Fix: "remove the grant: bulwark validate names the role and its binding",
@@ -439,7 +552,7 @@ func (b *builder) network() {
 				} else {
 					a.Twin = Request{Verb: Connect, From: to, To: end}
 				}
-				b.out = append(b.out, a)
+				b.add(a)
 				break
 			}
 		}

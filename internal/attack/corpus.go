@@ -46,6 +46,10 @@ type entry struct {
 	Name        string   `json:"name"`
 	Cluster     bool     `json:"cluster"`
 	Each        string   `json:"each"`
+	// Object is what is created, but for Field.
+	Object   map[string]any `json:"object"`
+	Careless bool           `json:"careless"`
+	NeedsPod bool           `json:"needsPod"`
 
 	// nulls remembers which of Attack and Twin were written as null, which is a value here: "the field is absent".
 	has map[string]bool
@@ -76,8 +80,8 @@ func (e *entry) UnmarshalNode(d *source.Decoder, n *yaml.Node) {
 }
 
 var (
-	podForms   = []string{"pod", "made", "controllers", "ephemeral"}
-	classNames = []string{"pods", "policies", "guards", "access"}
+	podForms   = []string{"pod", "made", "controllers", "ephemeral", "status"}
+	classNames = []string{"pods", "policies", "objects", "guards", "access"}
 )
 
 // load reads the embedded corpus. Its mistakes are the programmer's, and a test finds them; they are still errors and
@@ -130,6 +134,8 @@ func (e entry) check(class string) error {
 		if class == "policies" && e.Intended == "" {
 			return fmt.Errorf("%s needs intended", e.ID)
 		}
+	case class == "objects" && (e.Intended == "" || e.Resource == "" || e.Field == "" || len(e.Object) == 0 || !e.has["attack"] || !e.has["twin"]):
+		return fmt.Errorf("%s needs intended, resource, object, field, attack and twin", e.ID)
 	case class == "guards" && (e.Intended == "" || e.Verb == ""):
 		return fmt.Errorf("%s needs intended and verb", e.ID)
 	case class == "access" && (len(e.Who) == 0 || e.Verb == "" || e.Resource == ""):

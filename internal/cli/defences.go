@@ -23,17 +23,19 @@ func sentinels(p *spec.Platform, attacks []attack.Attack) []deploy.Sentinel {
 	var out []deploy.Sentinel
 	done := map[string]bool{}
 	for _, a := range attacks {
-		if a.Attempt.Verb != attack.Create || a.Attempt.Resource != "pods" || a.Layer != artifact.Admission || done[a.Intended] {
+		// The first of each policy is about a pod where the policy is. Namespaces come below.
+		if a.Attempt.Verb != attack.Create || a.Attempt.Resource == "namespaces" || a.Layer != artifact.Admission || done[a.Intended] {
 			continue
 		}
 		done[a.Intended] = true
 		out = append(out, deploy.Sentinel{
 			Policy: policyName(p, a.Intended),
 			Request: deploy.Request{
-				Verb:      "create",
-				Resource:  schema.GroupVersionResource{Version: a.Attempt.Version, Resource: a.Attempt.Resource},
-				Namespace: a.Attempt.Namespace,
-				Object:    a.Attempt.Object,
+				Verb:        "create",
+				Resource:    schema.GroupVersionResource{Group: a.Attempt.Group, Version: a.Attempt.Version, Resource: a.Attempt.Resource},
+				Subresource: a.Attempt.Subresource,
+				Namespace:   a.Attempt.Namespace,
+				Object:      a.Attempt.Object,
 			},
 		})
 	}

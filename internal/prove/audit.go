@@ -7,18 +7,25 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 )
 
 // AuditLog reads the API server's audit log while it grows. It names every policy that refused a request, where the
-// server's answer names only the first.
+// server's answer names only the first. It is safe for use by several goroutines.
 type AuditLog struct {
-	path    string
+	path string
+
+	mu      sync.Mutex
 	offset  int64
 	partial []byte
-	seen    map[string][]string
+	// wanted are the requests that somebody will ask about; what others did on the same server is not kept.
+	wanted map[string]bool
+	seen   map[string][]string
+	// broken is set when the log gave no answer: it is not this server's, or late. Then no request waits for it any more.
+	broken error
 }
 
 // OpenAuditLog starts reading at the end of the file: what happened before is none of this run's.
@@ -27,7 +34,7 @@ func OpenAuditLog(path string) (*AuditLog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit log: %w", err)
 	}
-	return &AuditLog{path: path, offset: st.Size(), seen: map[string][]string{}}, nil
+	return &AuditLog{path: path, offset: st.Size(), wanted: map[string]bool{}, seen: map[string][]string{}}, nil
 }
 
 // The annotations in which admission writes what it found.
@@ -36,9 +43,25 @@ const (
 	podSecurityAnnotation = "pod-security.kubernetes.io/audit-violations"
 )
 
+// auditPatience is how long the log may be late.
+const auditPatience = 3 * time.Second
+
+// expect must be called before the request is sent that find will be asked about.
+func (a *AuditLog) expect(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.wanted[id] = true
+}
+
 // find gives what the audit log recorded for a request. It waits, because the log may be written after the answer.
 func (a *AuditLog) find(ctx context.Context, id string) ([]string, error) {
-	deadline := time.Now().Add(3 * time.Second)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	defer delete(a.wanted, id)
+	if a.broken != nil {
+		return nil, a.broken
+	}
+	deadline := time.Now().Add(auditPatience)
 	for {
 		if err := a.read(); err != nil {
 			return nil, fmt.Errorf("audit log: %w", err)
@@ -48,7 +71,8 @@ func (a *AuditLog) find(ctx context.Context, id string) ([]string, error) {
 			return texts, nil
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("the audit log %s has no entry for the request; is it this server's, and written without delay?", a.path)
+			a.broken = fmt.Errorf("the audit log %s has no entry for the request; is it this server's, and written without delay? Without --audit-log the answers of the server count alone", a.path)
+			return nil, a.broken
 		}
 		select {
 		case <-ctx.Done():
@@ -64,10 +88,17 @@ func (a *AuditLog) read() error {
 		return err
 	}
 	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if st.Size() < a.offset { // rotated: the file is a new one
+		a.offset, a.partial = 0, nil
+	}
 	if _, err := f.Seek(a.offset, io.SeekStart); err != nil {
 		return err
 	}
-	data, err := io.ReadAll(f)
+	data, err := io.ReadAll(io.LimitReader(f, auditChunk))
 	if err != nil {
 		return err
 	}
@@ -81,15 +112,19 @@ func (a *AuditLog) read() error {
 		data = rest
 		var e auditv1.Event
 		if err := json.Unmarshal(line, &e); err != nil {
-			return fmt.Errorf("an entry is no audit event: %w", err)
+			a.broken = fmt.Errorf("%s: an entry is no audit event: %w", a.path, err)
+			return a.broken
 		}
-		if e.Stage == auditv1.StageResponseComplete {
-			a.seen[string(e.AuditID)] = texts(e.Annotations)
+		if id := string(e.AuditID); e.Stage == auditv1.StageResponseComplete && a.wanted[id] {
+			a.seen[id] = texts(e.Annotations)
 		}
 	}
 	a.partial = bytes.Clone(data)
 	return nil
 }
+
+// auditChunk bounds what is read of a busy server's log at once.
+const auditChunk = 16 << 20
 
 func texts(annotations map[string]string) []string {
 	out := []string{}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	authv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -144,7 +145,9 @@ func NewPodSecurity(level, kubernetes string) (*PodSecurity, error) {
 }
 
 // Name implements PodTryer.
-func (p *PodSecurity) Name() string { return "offline: the Pod Security library at " + p.level.String() }
+func (p *PodSecurity) Name() string {
+	return "offline: the Pod Security library at " + p.level.String()
+}
 
 // TryPod implements PodTryer.
 func (p *PodSecurity) TryPod(_ context.Context, w *cluster.Workload) Outcome {
@@ -152,7 +155,7 @@ func (p *PodSecurity) TryPod(_ context.Context, w *cluster.Workload) Outcome {
 	if res.Allowed {
 		return Outcome{Admitted: true}
 	}
-	return Outcome{Refusals: []Refusal{{"podsecurity/" + p.level.String(), res.ForbiddenDetail()}}}
+	return Outcome{Refusals: []Refusal{{Control: "podsecurity/" + p.level.String(), Message: res.ForbiddenDetail()}}}
 }
 
 // LivePods tries pods in a namespace of its own on a real API server, each as whoever would create it there.
@@ -202,7 +205,7 @@ func NewLivePods(ctx context.Context, cfg *rest.Config, level, kubernetesVersion
 	if err := r.deployer(ctx, ns.Name); err != nil {
 		return nil, nil, explain("give the corpus' deployer its rights", err)
 	}
-	if err := r.wait(ctx, ns.Name); err != nil {
+	if err := r.wait(ctx, ns.Name, attack.Deployer, authv1.ResourceAttributes{Verb: "create", Resource: "pods", Namespace: ns.Name}); err != nil {
 		return nil, nil, err
 	}
 	return l, r.clean, nil

@@ -33,6 +33,8 @@ type Refusal struct {
 	// Control is policy/ID, podsecurity/NAMESPACE, rbac, or "other" for what no control of ours said.
 	Control string
 	Message string
+	// Policy is the admission policy's whole name where a policy refused, so that another platform's is told apart.
+	Policy string
 }
 
 func unknown(reason string) Outcome { return Outcome{Unknown: reason} }

@@ -62,6 +62,14 @@ func NewLive(cfg *rest.Config, audit *AuditLog) (*Live, error) {
 // Name implements Engine.
 func (l *Live) Name() string { return l.name }
 
+// renew prepares for one request whose traces shall be found.
+func (c *client) renew(audit *AuditLog) {
+	c.auditID, c.warnings = uuid.NewString(), nil
+	if audit != nil {
+		audit.expect(c.auditID)
+	}
+}
+
 // HandleWarningHeader implements rest.WarningHandler.
 func (c *client) HandleWarningHeader(code int, _ string, text string) {
 	if code == http.StatusOK || code == 299 {
@@ -117,7 +125,7 @@ func (l *Live) Try(ctx context.Context, r attack.Request) Outcome {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.auditID, c.warnings = uuid.NewString(), nil
+	c.renew(l.audit)
 	if r.Verb == attack.Ask {
 		return c.ask(ctx, r)
 	}
@@ -136,7 +144,7 @@ func (l *Live) Try(ctx context.Context, r attack.Request) Outcome {
 		if e != nil {
 			return unknown(e.Error())
 		}
-		_, err = ri.Create(ctx, u, metav1.CreateOptions{DryRun: dryRun})
+		_, err = ri.Create(ctx, u, metav1.CreateOptions{DryRun: dryRun}, sub...)
 	case attack.Debug:
 		running, e := ri.Get(ctx, r.Name, metav1.GetOptions{})
 		if e != nil {
@@ -150,7 +158,7 @@ func (l *Live) Try(ctx context.Context, r attack.Request) Outcome {
 		if e := unstructured.SetNestedSlice(running.Object, added, "spec", "ephemeralContainers"); e != nil {
 			return unknown(e.Error())
 		}
-		c.auditID, c.warnings = uuid.NewString(), nil
+		c.renew(l.audit)
 		_, err = ri.Update(ctx, running, metav1.UpdateOptions{DryRun: dryRun}, sub...)
 	case attack.Patch:
 		b, e := json.Marshal(r.Patch)
@@ -206,6 +214,9 @@ func (c *client) ask(ctx context.Context, r attack.Request) Outcome {
 	if res.Status.Allowed {
 		return Outcome{Admitted: true, Warnings: []Refusal{{Control: "grant", Message: res.Status.Reason}}}
 	}
+	if res.Status.Denied {
+		return unknown("an authorizer other than RBAC refused, so what RBAC would say is not known: " + res.Status.Reason)
+	}
 	msg := "no role grants " + r.Access + " " + r.Resource
 	if r.Subresource != "" {
 		msg += "/" + r.Subresource
@@ -227,33 +238,45 @@ func read(r attack.Request, err error) Outcome {
 		return Outcome{Refusals: []Refusal{ref}}
 	}
 	switch {
-	case apierrors.IsForbidden(err) && strings.Contains(msg, "is forbidden: User "):
-		return Outcome{Refusals: []Refusal{{attack.ControlRBAC, msg}}}
+	case r.Verb == attack.Create && apierrors.IsAlreadyExists(err) && alreadyThere.MatchString(msg):
+		// The storage says so, and it is asked last, after all of admission.
+		return Outcome{Admitted: true}
+	case apierrors.IsForbidden(err) && byRBAC.MatchString(msg):
+		if strings.Contains(msg, " cannot impersonate ") {
+			return unknown("may not try as " + r.As.User + ": " + msg)
+		}
+		return Outcome{Refusals: []Refusal{{Control: attack.ControlRBAC, Message: msg}}}
 	case apierrors.IsTooManyRequests(err), apierrors.IsTimeout(err), apierrors.IsServerTimeout(err), apierrors.IsInternalError(err), apierrors.IsServiceUnavailable(err):
 		return unknown("the API server could not judge: " + msg)
 	}
-	return Outcome{Refusals: []Refusal{{"other", msg}}}
+	return Outcome{Refusals: []Refusal{{Control: "other", Message: msg}}}
 }
 
+// The words of the API server, from their beginning: somebody else's message, such as a webhook's, may hold anything.
 var (
-	policyDenied = regexp.MustCompile(`(?:ValidatingAdmissionPolicy|ValidatingAdmissionPolicy policy) '([^']+)' with binding '[^']*'(?: denied request)?: (?s)(.*)`)
-	recorded     = "recorded by "
+	denial          = `^(?:\S+(?: "[^"]*")? is forbidden: )?`
+	policyDenied    = regexp.MustCompile(denial + `(?:Validation failed for )?ValidatingAdmissionPolicy '([^']+)' with binding '[^']*'(?: denied request)?: (?s:(.*))`)
+	podSecurityText = regexp.MustCompile(denial + `((?:would violate|violates) PodSecurity "(?s:.*))`)
+	alreadyThere    = regexp.MustCompile(`^\S+ "[^"]*" already exists$`)
+	byRBAC          = regexp.MustCompile(`^\S+(?: "[^"]*")? is forbidden: User "`)
+	recorded        = "recorded by "
 )
 
 // refusal finds which control a text of the server names: an error, a warning or an audit annotation.
 func refusal(r attack.Request, text string) (Refusal, bool) {
 	if m := policyDenied.FindStringSubmatch(text); m != nil {
-		return Refusal{control(m[1]), m[2]}, true
+		return byPolicy(m[1], m[2]), true
 	}
-	if i := strings.Index(text, "violates PodSecurity"); i >= 0 {
-		return Refusal{attack.ControlPodSecurity(r.Namespace), text[i:]}, true
-	}
-	if i := strings.Index(text, "would violate PodSecurity"); i >= 0 {
-		return Refusal{attack.ControlPodSecurity(r.Namespace), text[i:]}, true
+	if m := podSecurityText.FindStringSubmatch(text); m != nil {
+		return Refusal{Control: attack.ControlPodSecurity(r.Namespace), Message: m[1]}, true
 	}
 	if rest, ok := strings.CutPrefix(text, recorded); ok {
 		policy, msg, _ := strings.Cut(rest, ": ")
-		return Refusal{control(policy), msg}, true
+		return byPolicy(policy, msg), true
 	}
 	return Refusal{}, false
+}
+
+func byPolicy(policy, msg string) Refusal {
+	return Refusal{Control: control(policy), Policy: policy, Message: msg}
 }

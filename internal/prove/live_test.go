@@ -220,12 +220,16 @@ func TestWithoutStaticPolicies(t *testing.T) {
 func TestLiveStages(t *testing.T) {
 	w := reference(t)
 	lab := labtest.Start(t)
+	var engine *prove.Live
 	for _, stage := range []artifact.Stage{artifact.Audit, artifact.Warn} {
 		plan, err := compile.Compile(w.platform, nil, compile.Options{Stage: stage})
 		if err != nil {
 			t.Fatal(err)
 		}
 		install(t, lab, plan, stage)
+		if engine == nil {
+			engine = setup(t, lab, w)
+		}
 		var some []attack.Attack
 		for _, a := range w.attacks {
 			if a.ID == "pods/privileged/pod" || a.ID == "policies/unpinned/pod" {
@@ -233,7 +237,6 @@ func TestLiveStages(t *testing.T) {
 			}
 		}
 		waitFor(t, func() bool {
-			engine := setup(t, lab, w)
 			rep, err := prove.Run(context.Background(), engine, some, prove.Options{})
 			if err != nil {
 				t.Fatal(err)

@@ -1,13 +1,17 @@
 package prove
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	admv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -137,7 +141,7 @@ func (o *Offline) Try(ctx context.Context, r attack.Request) Outcome {
 			if err == nil {
 				continue
 			}
-			ref := Refusal{control(h.Policy.Name), afterDenied(err.Error())}
+			ref := byPolicy(h.Policy.Name, afterDenied(err.Error()))
 			switch actions := b.Spec.ValidationActions; {
 			case slices.Contains(actions, admv1.Deny):
 				out.Refusals = append(out.Refusals, ref)
@@ -193,17 +197,15 @@ func (o *Offline) JudgePod(ctx context.Context, pod *corev1.Pod) Outcome {
 
 func (o *Offline) judgePod(ns *corev1.Namespace, pod *corev1.Pod) Outcome {
 	var out Outcome
-	policy, errs := psaapi.PolicyToEvaluate(ns.Labels, psaapi.Policy{
+	// A label that cannot be read is not skipped: like the API server, the library then takes the strictest level.
+	policy, _ := psaapi.PolicyToEvaluate(ns.Labels, psaapi.Policy{
 		Enforce: psaapi.LevelVersion{Level: psaapi.LevelPrivileged, Version: psaapi.LatestVersion()},
 		Audit:   psaapi.LevelVersion{Level: psaapi.LevelPrivileged, Version: psaapi.LatestVersion()},
 		Warn:    psaapi.LevelVersion{Level: psaapi.LevelPrivileged, Version: psaapi.LatestVersion()},
 	})
-	if len(errs) > 0 {
-		return Outcome{}
-	}
 	judge := func(lv psaapi.LevelVersion) *Refusal {
 		if res := EvaluatePod(o.podSec, lv, &pod.ObjectMeta, &pod.Spec); !res.Allowed {
-			return &Refusal{attack.ControlPodSecurity(ns.Name), fmt.Sprintf("violates PodSecurity %q: %s", lv.String(), res.ForbiddenDetail())}
+			return &Refusal{Control: attack.ControlPodSecurity(ns.Name), Message: fmt.Sprintf("violates PodSecurity %q: %s", lv.String(), res.ForbiddenDetail())}
 		}
 		return nil
 	}
@@ -260,6 +262,25 @@ func (o *Offline) attributes(r attack.Request) (admission.Attributes, *corev1.Po
 		old.Spec.EphemeralContainers = nil
 		return record(pod, old, gvk, pod.Name, admission.Update), pod, nil
 	case attack.Patch:
+		if r.Needs != nil {
+			old, gvk, err := typed(r.Needs)
+			if err != nil {
+				return nil, nil, err
+			}
+			obj, err := scheme.Scheme.New(gvk)
+			if err != nil {
+				return nil, nil, err
+			}
+			if err := mergePatch(old, r.Patch, obj); err != nil {
+				return nil, nil, err
+			}
+			// Pod Security asks nobody about what subresources like status change.
+			pod, _ := obj.(*corev1.Pod)
+			if r.Subresource != "" {
+				pod = nil
+			}
+			return record(obj, old, gvk, r.Name, admission.Update), pod, nil
+		}
 		if r.Resource == "namespaces" {
 			old := o.namespace(r.Name)
 			if old == nil {
@@ -335,7 +356,51 @@ func typed(m map[string]any) (runtime.Object, schema.GroupVersionKind, error) {
 	if err != nil {
 		return nil, gvk, fmt.Errorf("%s: %w", kind, err)
 	}
+	defaults(obj)
 	return obj, gvk, nil
+}
+
+// defaults sets what the API server sets before admission and a policy may read.
+func defaults(obj runtime.Object) {
+	if ns, ok := obj.(*corev1.Namespace); ok {
+		ns.Labels = maps.Clone(ns.Labels)
+		if ns.Labels == nil {
+			ns.Labels = map[string]string{}
+		}
+		ns.Labels[corev1.LabelMetadataName] = ns.Name
+	}
+	if spec := podSpec(obj); spec != nil {
+		// Two names of one field (core/v1 conversion).
+		spec.ServiceAccountName = cmp.Or(spec.ServiceAccountName, spec.DeprecatedServiceAccount)
+		spec.DeprecatedServiceAccount = spec.ServiceAccountName
+	}
+}
+
+// podSpec gives the pod inside an object, or nil.
+func podSpec(obj runtime.Object) *corev1.PodSpec {
+	switch o := obj.(type) {
+	case *corev1.Pod:
+		return &o.Spec
+	case *corev1.PodTemplate:
+		return &o.Template.Spec
+	case *corev1.ReplicationController:
+		if o.Spec.Template != nil {
+			return &o.Spec.Template.Spec
+		}
+	case *appsv1.Deployment:
+		return &o.Spec.Template.Spec
+	case *appsv1.ReplicaSet:
+		return &o.Spec.Template.Spec
+	case *appsv1.StatefulSet:
+		return &o.Spec.Template.Spec
+	case *appsv1.DaemonSet:
+		return &o.Spec.Template.Spec
+	case *batchv1.Job:
+		return &o.Spec.Template.Spec
+	case *batchv1.CronJob:
+		return &o.Spec.JobTemplate.Spec.Template.Spec
+	}
+	return nil
 }
 
 func metaOf(obj runtime.Object) (metav1.Object, error) {

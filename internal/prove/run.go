@@ -8,6 +8,7 @@ import (
 
 	"github.com/intelgraph/bulwark/internal/artifact"
 	"github.com/intelgraph/bulwark/internal/attack"
+	"github.com/intelgraph/bulwark/internal/compile/admission"
 	"github.com/intelgraph/bulwark/internal/finding"
 )
 
@@ -81,26 +82,42 @@ func try(ctx context.Context, engine Engine, a attack.Attack, also *Offline) Res
 		ID: a.ID, Layer: a.Layer, Title: a.Title, Severity: a.Severity, Intended: a.Intended, By: []string{},
 		Standards: a.Standards, Fix: a.Fix, Twin: Twin{Differs: a.Differs, Verdict: finding.Unknown},
 	}
-	got := engine.Try(ctx, a.Attempt)
+	got := own(a.Platform, engine.Try(ctx, a.Attempt))
 	if got.NoEngine {
 		r.Verdict, r.NoEngine, r.Evidence = finding.Unknown, true, got.Unknown
 		r.Twin.Evidence = got.Unknown
 		return r
 	}
-	twin := engine.Try(ctx, a.Twin)
+	twin := own(a.Platform, engine.Try(ctx, a.Twin))
 	r.Twin.Verdict, r.Twin.Evidence = twinVerdict(twin)
 	r.Verdict, r.Evidence = verdict(a, got, twin)
 	for _, refs := range [][]Refusal{got.Refusals, got.Recorded} {
 		r.name(refs)
 	}
 	if also != nil && got.Unknown == "" && !got.Admitted {
-		r.name(also.Try(ctx, a.Attempt).Refusals)
+		r.name(own(a.Platform, also.Try(ctx, a.Attempt)).Refusals)
 	}
 	if r.Verdict == finding.Detected {
 		r.name(got.Warnings)
 	}
 	slices.Sort(r.By)
 	return r
+}
+
+// own gives policies that are not the platform's their whole names, because another platform's may have the same IDs.
+func own(platform string, o Outcome) Outcome {
+	mend := func(refs []Refusal) []Refusal {
+		refs = slices.Clone(refs)
+		for i, r := range refs {
+			id, ok := strings.CutPrefix(r.Control, "policy/")
+			if ok && r.Policy != "" && r.Policy != admission.Name(platform, id) && r.Policy != admission.StaticName(platform, id) {
+				refs[i].Control = attack.ControlPolicy(r.Policy)
+			}
+		}
+		return refs
+	}
+	o.Refusals, o.Warnings, o.Recorded = mend(o.Refusals), mend(o.Warnings), mend(o.Recorded)
+	return o
 }
 
 func (r *Result) name(refs []Refusal) {
@@ -138,6 +155,9 @@ func verdict(a attack.Attack, got, twin Outcome) (finding.Verdict, string) {
 	i := slices.IndexFunc(got.Refusals, func(r Refusal) bool { return meant(a, r) })
 	if i < 0 {
 		first := got.Refusals[0]
+		if j := slices.IndexFunc(got.Refusals, func(r Refusal) bool { return r.Control == a.Intended }); j >= 0 {
+			return finding.Unknown, shorten(fmt.Sprintf("refused by %s, but for another reason: %s", a.Intended, got.Refusals[j].Message))
+		}
 		return finding.Unknown, shorten(fmt.Sprintf("refused by %s, not by %s: %s", first.Control, a.Intended, first.Message))
 	}
 	if !twin.Admitted {
@@ -151,7 +171,7 @@ func verdict(a attack.Attack, got, twin Outcome) (finding.Verdict, string) {
 }
 
 func meant(a attack.Attack, r Refusal) bool {
-	return r.Control == a.Intended && strings.Contains(r.Message, a.Says)
+	return r.Control == a.Intended && (len(a.Says) == 0 || slices.ContainsFunc(a.Says, func(s string) bool { return strings.Contains(r.Message, s) }))
 }
 
 func shorten(s string) string {

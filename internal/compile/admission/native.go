@@ -103,11 +103,16 @@ var parts = []Variable{
 }
 
 // changed lets an update pass that does not touch what the policies judge: a kubelet's status, a finalizer, the replicas
-// of an old ReplicaSet that is on its way out. Without it, adopting a policy would freeze what was there before.
-func changed() string {
+// of an old ReplicaSet that is on its way out, the label that puts an old pod into quarantine. Without it, adopting a
+// policy would freeze what was there before. Of the labels it compares those that policies read.
+func changed(guarded []string) string {
 	now, _ := podOf("object")
 	was, _ := podOf("oldObject")
-	return fmt.Sprintf("request.operation == 'CREATE' || (%[1]s).?spec != (%[2]s).?spec || (%[1]s).?metadata.?labels != (%[2]s).?metadata.?labels", now, was)
+	c := fmt.Sprintf("request.operation == 'CREATE' || (%[1]s).?spec != (%[2]s).?spec", now, was)
+	for _, l := range guarded {
+		c += fmt.Sprintf(" || (%[1]s).?metadata.?labels[?%[3]s] != (%[2]s).?metadata.?labels[?%[3]s]", now, was, quote(l))
+	}
+	return c
 }
 
 func rule(group string, ops []admv1.OperationType, resources ...string) admv1.NamedRuleWithOperations {
@@ -132,12 +137,17 @@ func (pol Policy) Native(p *spec.Platform) *admv1.ValidatingAdmissionPolicy {
 			rule("apps", write, "deployments", "statefulsets", "daemonsets", "replicasets"),
 			rule("batch", write, "jobs", "cronjobs"),
 		}
-		if pol.AlsoStatus {
+		if pol.ReadsLabels {
 			rules = append(rules, rule("", []admv1.OperationType{admv1.Update}, "pods/status"))
 		}
-		conditions = []admv1.MatchCondition{{Name: "what-runs-changes", Expression: changed()}}
+		conditions = []admv1.MatchCondition{{Name: "what-runs-changes", Expression: changed(Guarded(p))}}
+	case OnBindings:
+		// The second is the older way to the same end.
+		rules = []admv1.NamedRuleWithOperations{rule("", []admv1.OperationType{admv1.Create}, "pods/binding", "bindings")}
+	case OnSecrets:
+		rules = []admv1.NamedRuleWithOperations{rule("", write, "secrets")}
 	case OnNamespaces:
-		rules = []admv1.NamedRuleWithOperations{rule("", []admv1.OperationType{admv1.Update}, "namespaces", "namespaces/status", "namespaces/finalize")}
+		rules = []admv1.NamedRuleWithOperations{rule("", write, "namespaces"), rule("", []admv1.OperationType{admv1.Update}, "namespaces/status", "namespaces/finalize")}
 	case OnPolicies:
 		rules = []admv1.NamedRuleWithOperations{rule("admissionregistration.k8s.io", []admv1.OperationType{admv1.Update, admv1.Delete}, "validatingadmissionpolicies", "validatingadmissionpolicybindings")}
 	}

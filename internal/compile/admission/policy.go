@@ -23,6 +23,10 @@ const (
 	OnPods Subject = iota
 	// OnNamespaces: changes of the platform's own namespaces.
 	OnNamespaces
+	// OnBindings: the scheduler's binding of a pod to a node, which also carries labels to the pod (Kubernetes 1.35).
+	OnBindings
+	// OnSecrets: secrets that are tokens.
+	OnSecrets
 	// OnPolicies: changes of the admission configuration itself. Policies that are created through the API cannot judge
 	// it (k8s.io/apiserver exempts it, so that nobody locks himself out); only those that the API server loads from disk
 	// can (KEP-5793), so this subject is emitted as a file for the control plane.
@@ -47,9 +51,10 @@ type Policy struct {
 	Unless string
 	// Message precedes the offenders in a refusal.
 	Message string
-	// AlsoStatus also judges label changes through the pods/status subresource.
-	AlsoStatus bool
-	Why        []artifact.Cause
+	// ReadsLabels is true when the policy's answer depends on the pod's labels. Such a policy also judges pods/status,
+	// through which labels can be changed.
+	ReadsLabels bool
+	Why         []artifact.Cause
 }
 
 // StaticFeature is the value of `has` that says the API server loads policies from disk.
@@ -138,13 +143,14 @@ func Policies(p *spec.Platform) []Policy {
 	key := Variable{"who", fmt.Sprintf("request.namespace + '/' + variables.labels[?%s].orValue('')", quote(spec.NameLabel))}
 
 	out := []Policy{{
-		ID:        "required-labels",
-		Title:     "A pod without the labels that say what it is and how sensitive it is",
-		Rationale: "Network policies, identities, quotas and alerts all select on labels. A pod without them is outside of every rule that follows.",
-		Variables: []Variable{{"required", list([]string{spec.NameLabel, s.LevelLabel()})}},
-		Offenders: "variables.required.filter(l, variables.labels[?l].orValue('') == '')",
-		Message:   "these labels are required on the pod: ",
-		Why:       []artifact.Cause{spec.Cause(s.At, "spec.labelPrefix")},
+		ID:          "required-labels",
+		Title:       "A pod without the labels that say what it is and how sensitive it is",
+		Rationale:   "Network policies, identities, quotas and alerts all select on labels. A pod without them is outside of every rule that follows.",
+		Variables:   []Variable{{"required", list([]string{spec.NameLabel, s.LevelLabel()})}},
+		Offenders:   "variables.required.filter(l, variables.labels[?l].orValue('') == '')",
+		Message:     "these labels are required on the pod: ",
+		ReadsLabels: true,
+		Why:         []artifact.Cause{spec.Cause(s.At, "spec.labelPrefix")},
 	}}
 
 	out = append(out, identity(p, key, components))
@@ -185,7 +191,7 @@ func Policies(p *spec.Platform) []Policy {
 		Message:   "these containers lack readOnlyRootFilesystem: ",
 		Why:       components,
 	})
-	out = append(out, user(p, key, components), seccomp(p, key, components), token(p, key, components), namespaces(p))
+	out = append(out, user(p, key, components), seccomp(p, key, components), token(p, key, components), bindings(p, components), tokenSecrets(components), namespaces(p))
 	if s.HasFeature(StaticFeature) {
 		out = append(out, policies(p, out))
 	}
@@ -217,9 +223,9 @@ func identity(p *spec.Platform, key Variable, why []artifact.Cause) Policy {
 		},
 		Offenders: "variables.accounts[?variables.who].hasValue() ? (variables.accounts[variables.who] == variables.account ? [] : [variables.account + ' instead of ' + variables.accounts[variables.who]])" +
 			" : ((request.namespace + '/' + variables.account) in variables.owned ? [variables.account + ' belongs to a component'] : [])",
-		Message:    "the service account does not belong to the component that the pod's name label states: ",
-		AlsoStatus: true,
-		Why:        why,
+		Message:     "the service account does not belong to the component that the pod's name label states: ",
+		ReadsLabels: true,
+		Why:         why,
 	}
 }
 
@@ -233,18 +239,21 @@ func user(p *spec.Platform, key Variable, why []artifact.Cause) Policy {
 	plain := func(s string) string { return s }
 	return Policy{
 		ID:        "declared-user",
-		Title:     "A container that runs as another user than its component's",
-		Rationale: "Files of a volume belong to a numeric user. A pod that may pick the number may pick the owner of somebody else's data. Pod Security only asks that it is not zero.",
+		Title:     "A container that runs as another user than its component's, or a pod in another group",
+		Rationale: "Files of a volume belong to a numeric user. A pod that may pick the number may pick the owner of somebody else's data. A group of its choice, for the pod or its volumes, opens what that group may read. Pod Security only asks that the user is not zero.",
 		Variables: []Variable{
 			key,
 			{"uid", fmt.Sprintf("%s[?variables.who].orValue(%d)", mapping(users, plain), spec.DefaultUser)},
 			{"gid", fmt.Sprintf("%s[?variables.who].orValue(%d)", mapping(groups, plain), spec.DefaultUser)},
 			{"podUser", "variables.pod.?securityContext.?runAsUser.orValue(-1)"},
 			{"podGroup", "variables.pod.?securityContext.?runAsGroup.orValue(-1)"},
+			{"more", "(variables.pod.?securityContext.?fsGroup.hasValue() ? [variables.pod.securityContext.fsGroup] : []) + variables.pod.?securityContext.?supplementalGroups.orValue([])"},
 		},
-		Offenders: each("c.?securityContext.?runAsUser.orValue(variables.podUser) == variables.uid && c.?securityContext.?runAsGroup.orValue(variables.podGroup) == variables.gid"),
-		Message:   "these containers do not run as the declared user and group: ",
-		Why:       why,
+		Offenders: each("c.?securityContext.?runAsUser.orValue(variables.podUser) == variables.uid && c.?securityContext.?runAsGroup.orValue(variables.podGroup) == variables.gid") +
+			" + variables.more.filter(g, g != variables.gid).map(g, 'group ' + string(g))",
+		Message:     "these do not run as the declared user and group: ",
+		ReadsLabels: true,
+		Why:         why,
 	}
 }
 
@@ -267,8 +276,9 @@ func seccomp(p *spec.Platform, key Variable, why []artifact.Cause) Policy {
 		Offenders: each("c.?securityContext.?seccompProfile.?type.orValue(variables.podType) == 'RuntimeDefault'" +
 			" || (c.?securityContext.?seccompProfile.?type.orValue(variables.podType) == 'Localhost' && variables.profile != ''" +
 			" && (c.?securityContext.?seccompProfile.?type.hasValue() ? c.securityContext.seccompProfile.?localhostProfile.orValue('') : variables.podFile) == variables.profile)"),
-		Message: "these containers need seccomp RuntimeDefault or their component's own Localhost profile: ",
-		Why:     why,
+		Message:     "these containers need seccomp RuntimeDefault or their component's own Localhost profile: ",
+		ReadsLabels: true,
+		Why:         why,
 	}
 }
 
@@ -291,35 +301,85 @@ func token(p *spec.Platform, key Variable, why []artifact.Cause) Policy {
 	return Policy{
 		ID:        "no-unasked-token",
 		Title:     "A pod that mounts a token of the Kubernetes API although its component asks nothing of it",
-		Rationale: "A stolen token is the shortest way from a web application to the cluster. Switching the mount off is not enough: a projected volume can bring a token back.",
+		Rationale: "A stolen token is the shortest way from a web application to the cluster. Switching the mount off is not enough: a projected volume can bring a token back, or a certificate that Kubernetes itself signs.",
 		Variables: []Variable{
 			key,
 			{"asks", fmt.Sprintf("variables.who in %s", list(askers))},
 			{"audiences", list(audiences)},
 		},
 		Offenders: "variables.asks ? [] : ((variables.pod.?automountServiceAccountToken.orValue(true) ? ['automountServiceAccountToken is not false'] : [])" +
-			" + variables.volumes.filter(v, has(v.projected) && v.projected.?sources.orValue([]).exists(s, has(s.serviceAccountToken) && !(s.serviceAccountToken.?audience.orValue('') in variables.audiences))).map(v, 'volume ' + v.name))",
-		Message: "this component asks nothing of the Kubernetes API, so it gets no token: ",
-		Why:     why,
+			" + variables.volumes.filter(v, has(v.projected) && v.projected.?sources.orValue([]).exists(s, has(s.serviceAccountToken) && !(s.serviceAccountToken.?audience.orValue('') in variables.audiences) || has(s.podCertificate) && s.podCertificate.?signerName.orValue('').startsWith('kubernetes.io/'))).map(v, 'volume ' + v.name))",
+		Message:     "this component asks nothing of the Kubernetes API, so it gets no token: ",
+		ReadsLabels: true,
+		Why:         why,
+	}
+}
+
+// Guarded are the labels of a pod that decide what it may do, where it may connect to and who watches it.
+func Guarded(p *spec.Platform) []string { return []string{spec.NameLabel, p.Spec.LevelLabel()} }
+
+// bindings: whoever may bind a pod to a node may write its labels, past every policy that judges pods.
+func bindings(p *spec.Platform, why []artifact.Cause) Policy {
+	return Policy{
+		ID:        "binding-labels",
+		Title:     "A binding of a pod to a node that rewrites what the pod is",
+		Rationale: "The API server copies a binding's labels over the pod's, without asking the policies for pods. A scheduler has no reason to rename what it places.",
+		Subject:   OnBindings,
+		Variables: []Variable{{"guarded", list(Guarded(p))}},
+		Offenders: "variables.guarded.filter(l, l in object.metadata.?labels.orValue({}))",
+		Message:   "a binding may not set these labels of a pod: ",
+		Why:       why,
+	}
+}
+
+// tokenSecrets: a secret of this type is filled with a token that never expires, of any account that it names, and every
+// pod may mount it.
+func tokenSecrets(why []artifact.Cause) Policy {
+	const annotation = "kubernetes.io/service-account.name"
+	return Policy{
+		ID:        "no-token-secrets",
+		Title:     "A secret that asks for a token that never expires",
+		Rationale: "Kubernetes writes a token of the account that the secret names into it, for whoever made it. It does not expire, it is not bound to a pod, and a volume brings it into any.",
+		Subject:   OnSecrets,
+		Variables: []Variable{
+			{"account", fmt.Sprintf("object.metadata.?annotations[?%s].orValue('')", quote(annotation))},
+			{"before", fmt.Sprintf("request.operation == 'CREATE' ? '' : oldObject.metadata.?annotations[?%s].orValue('')", quote(annotation))},
+		},
+		// What exists keeps working: its data may be written, its account may not be changed.
+		Offenders: "object.?type.orValue('') == 'kubernetes.io/service-account-token' && (request.operation == 'CREATE' || variables.account != variables.before) ? [variables.account] : []",
+		Message:   "tokens are asked for by the pod that needs one, and expire; this secret would hold one for ever, of the account ",
+		Why:       why,
 	}
 }
 
 // namespaces guards the labels that Pod Security and the network policies of others select on. The status and finalize
-// subresources can change labels too.
+// subresources can change labels too, and so can whoever deletes a namespace and makes it again.
 func namespaces(p *spec.Platform) Policy {
 	var why []artifact.Cause
+	enforce, version, level := map[string]string{}, map[string]string{}, map[string]string{}
 	for _, n := range spec.Sorted(p.Spec.Namespaces) {
-		why = append(why, spec.Cause(p.Spec.Namespaces[n].At, "spec.namespaces."+n))
+		ns := p.Spec.Namespaces[n]
+		why = append(why, spec.Cause(ns.At, "spec.namespaces."+n))
+		enforce[n], version[n], level[n] = ns.PodSecurity, "v"+p.Spec.Kubernetes, ns.Level
+	}
+	// A namespace that is made anew is compared with what the spec says, one that is there with what it was.
+	declared := func(label string, values map[string]string) string {
+		return fmt.Sprintf("%s: %s[?object.metadata.name].orValue('')", quote(label), mapping(values, quote))
 	}
 	return Policy{
 		ID:        "protect-namespaces",
 		Title:     "A change of the labels that Pod Security reads, by somebody who may only deploy",
-		Rationale: "Whoever may patch a namespace may otherwise switch Pod Security off for it. Only who may change the guards of the platform may touch these labels.",
+		Rationale: "Whoever may patch a namespace may otherwise switch Pod Security off for it; whoever may make it again makes it without. Only who may change the guards of the platform may touch these labels.",
 		Subject:   OnNamespaces,
 		Variables: []Variable{
-			{"before", "oldObject.metadata.?labels.orValue({})"},
+			{"declared", "{" + strings.Join([]string{
+				declared("pod-security.kubernetes.io/enforce", enforce),
+				declared("pod-security.kubernetes.io/enforce-version", version),
+				declared(p.Spec.LevelLabel(), level),
+			}, ", ") + "}"},
+			{"before", "request.operation == 'CREATE' ? variables.declared : oldObject.metadata.?labels.orValue({})"},
 			{"after", "object.metadata.?labels.orValue({})"},
-			{"guarded", fmt.Sprintf("(variables.before.map(k, k) + variables.after.map(k, k)).filter(k, k.startsWith('pod-security.kubernetes.io/') || k in %s)", list([]string{p.Spec.LevelLabel(), artifact.PlatformLabel}))},
+			{"guarded", fmt.Sprintf("(variables.before.map(k, k) + variables.after.map(k, k)).filter(k, request.operation == 'CREATE' ? k in variables.declared : (k.startsWith('pod-security.kubernetes.io/') || k in %s))", list([]string{p.Spec.LevelLabel(), artifact.PlatformLabel}))},
 		},
 		Offenders: "variables.guarded.filter(k, variables.before[?k] != variables.after[?k])",
 		Unless:    Guard(p.Metadata.Name),
@@ -341,8 +401,9 @@ func policies(p *spec.Platform, guarded []Policy) Policy {
 		Variables: []Variable{
 			{"names", list(names)},
 		},
-		// The name is taken from the object, because a request that deletes a collection names none.
-		Offenders: "variables.names.filter(n, n == oldObject.metadata.name)",
+		// The name is taken from the object, because a request that deletes a collection names none. Writing a policy back
+		// as it is must pass: a storage migration does that to every object.
+		Offenders: "variables.names.filter(n, n == oldObject.metadata.name && (request.operation == 'DELETE' || object.spec != oldObject.spec || object.metadata.?labels != oldObject.metadata.?labels))",
 		Unless:    Guard(p.Metadata.Name),
 		Message:   "this admission policy protects the platform and may only be changed by who may change the platform's guards: ",
 		Why:       []artifact.Cause{spec.Cause(p.Spec.At, "spec.has")},

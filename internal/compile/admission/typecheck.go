@@ -45,6 +45,8 @@ var kinds = map[Subject][]judged{
 		{batchv1.SchemeGroupVersion.WithKind("CronJob"), "object.spec.jobTemplate.spec.template", reflect.TypeFor[batchv1.CronJob]()},
 	},
 	OnNamespaces: {{corev1.SchemeGroupVersion.WithKind("Namespace"), "", reflect.TypeFor[corev1.Namespace]()}},
+	OnBindings:   {{corev1.SchemeGroupVersion.WithKind("Binding"), "", reflect.TypeFor[corev1.Binding]()}},
+	OnSecrets:    {{corev1.SchemeGroupVersion.WithKind("Secret"), "", reflect.TypeFor[corev1.Secret]()}},
 	OnPolicies: {
 		{admv1.SchemeGroupVersion.WithKind("ValidatingAdmissionPolicy"), "", reflect.TypeFor[admv1.ValidatingAdmissionPolicy]()},
 		{admv1.SchemeGroupVersion.WithKind("ValidatingAdmissionPolicyBinding"), "", reflect.TypeFor[admv1.ValidatingAdmissionPolicyBinding]()},
