@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -105,6 +106,8 @@ type LiveRemover struct {
 	offline *Offline
 	plan    *artifact.Plan
 	attacks []attack.Attack
+	// was holds what was taken away, as it was: the cluster may be at another stage than the plan.
+	was map[string]*unstructured.Unstructured
 }
 
 // NewLiveRemover prepares removal on a cluster. The offline engine, made of the cluster's own defences, finds for each
@@ -114,7 +117,7 @@ func NewLiveRemover(cfg *rest.Config, engine *Live, offline *Offline, plan *arti
 	if err != nil {
 		return nil, err
 	}
-	return &LiveRemover{dyn: dyn, engine: engine, offline: offline, plan: plan, attacks: attacks}, nil
+	return &LiveRemover{dyn: dyn, engine: engine, offline: offline, plan: plan, attacks: attacks, was: map[string]*unstructured.Unstructured{}}, nil
 }
 
 // object finds the control's artifact.
@@ -136,6 +139,9 @@ func (l *LiveRemover) object(control string) (*artifact.Artifact, error) {
 
 func (l *LiveRemover) resource(control string) dynamic.ResourceInterface {
 	kind, _, _ := strings.Cut(control, "/")
+	if kind == "podsecurity" {
+		return l.dyn.Resource(namespaces)
+	}
 	r := map[string]string{"policy": "validatingadmissionpolicies", "binding": "validatingadmissionpolicybindings"}[kind]
 	return l.dyn.Resource(admv1.SchemeGroupVersion.WithResource(r))
 }
@@ -149,10 +155,17 @@ func (l *LiveRemover) Remove(ctx context.Context, control string) (Engine, error
 		return nil, err
 	}
 	name := (&unstructured.Unstructured{Object: a.Object}).GetName()
-	if strings.HasPrefix(control, "podsecurity/") {
-		_, err = l.dyn.Resource(namespaces).Patch(ctx, name, types.MergePatchType, []byte(`{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":null}}}`), metav1.PatchOptions{FieldManager: artifact.FieldManager})
+	isNamespace := strings.HasPrefix(control, "podsecurity/")
+	ri := l.resource(control)
+	live, err := ri.Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	l.was[control] = asApplied(live, &unstructured.Unstructured{Object: a.Object})
+	if isNamespace {
+		_, err = ri.Patch(ctx, name, types.MergePatchType, []byte(`{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":null}}}`), metav1.PatchOptions{FieldManager: artifact.FieldManager})
 	} else {
-		err = l.resource(control).Delete(ctx, name, metav1.DeleteOptions{})
+		err = ri.Delete(ctx, name, metav1.DeleteOptions{})
 	}
 	if err != nil {
 		return nil, err
@@ -162,21 +175,39 @@ func (l *LiveRemover) Remove(ctx context.Context, control string) (Engine, error
 
 // Restore implements Remover.
 func (l *LiveRemover) Restore(ctx context.Context, control string) error {
-	a, err := l.object(control)
-	if err != nil {
+	u := l.was[control]
+	if u == nil {
+		return nil // nothing was taken away
+	}
+	if _, err := l.resource(control).Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: artifact.FieldManager, Force: true}); err != nil {
 		return err
 	}
-	u := &unstructured.Unstructured{Object: a.Object}
-	opts := metav1.ApplyOptions{FieldManager: artifact.FieldManager, Force: true}
-	if strings.HasPrefix(control, "podsecurity/") {
-		_, err = l.dyn.Resource(namespaces).Apply(ctx, u.GetName(), u, opts)
-	} else {
-		_, err = l.resource(control).Apply(ctx, u.GetName(), u, opts)
-	}
-	if err != nil {
-		return err
-	}
+	delete(l.was, control)
 	return l.wait(ctx, control, false)
+}
+
+// asApplied gives what must be applied so that an object is again as it is: of policies everything that is not the
+// server's, of a namespace the fields that the plan has, with the values that the cluster has.
+func asApplied(live, planned *unstructured.Unstructured) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{Object: map[string]any{}}
+	u.SetAPIVersion(planned.GetAPIVersion())
+	u.SetKind(planned.GetKind())
+	u.SetName(live.GetName())
+	labels, annotations := live.GetLabels(), live.GetAnnotations()
+	if live.GetKind() == "Namespace" {
+		wanted := planned.GetLabels()
+		maps.DeleteFunc(labels, func(k, _ string) bool {
+			_, ours := wanted[k]
+			return !ours && !strings.HasPrefix(k, "pod-security.kubernetes.io/")
+		})
+		wanted = planned.GetAnnotations()
+		maps.DeleteFunc(annotations, func(k, _ string) bool { _, ours := wanted[k]; return !ours })
+	} else if spec, ok := live.Object["spec"]; ok {
+		u.Object["spec"] = spec
+	}
+	u.SetLabels(labels)
+	u.SetAnnotations(annotations)
+	return u
 }
 
 // wait until an attack that only this control stops is admitted (gone) or refused again. Policies take effect, and

@@ -28,6 +28,8 @@ type Defences struct {
 	Namespaces []*corev1.Namespace
 	Policies   []*admv1.ValidatingAdmissionPolicy
 	Bindings   []*admv1.ValidatingAdmissionPolicyBinding
+	// Read is true when they were read from a cluster, which may hold policies of others that cannot be judged here.
+	Read bool
 	// Static holds the names of those policies that the API server loads from disk; they also judge changes of policies.
 	Static map[string]bool
 }
@@ -108,7 +110,7 @@ func FromCluster(ctx context.Context, cfg *rest.Config) (*Defences, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Defences{Static: map[string]bool{}}
+	d := &Defences{Read: true, Static: map[string]bool{}}
 	ns, err := cl.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, explain("list namespaces", err)
@@ -136,7 +138,7 @@ func FromCluster(ctx context.Context, cfg *rest.Config) (*Defences, error) {
 
 func explain(what string, err error) error {
 	if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
-		return fmt.Errorf("may not %s: %w; run as somebody who may read the cluster's policies, or judge offline with --offline", what, err)
+		return fmt.Errorf("may not %s: %w; run as a cluster administrator, or judge offline with --offline", what, err)
 	}
 	return fmt.Errorf("cannot %s: %w", what, err)
 }
@@ -156,7 +158,7 @@ func control(policy string) string {
 
 // without gives the defences less one control: policy/ID, binding/ID or podsecurity/NAMESPACE.
 func (d *Defences) without(removed string) *Defences {
-	out := &Defences{Namespaces: slices.Clone(d.Namespaces), Policies: d.Policies, Bindings: d.Bindings, Static: d.Static}
+	out := &Defences{Namespaces: slices.Clone(d.Namespaces), Policies: d.Policies, Bindings: d.Bindings, Read: d.Read, Static: d.Static}
 	kind, name, _ := strings.Cut(removed, "/")
 	switch kind {
 	case "policy":

@@ -25,6 +25,14 @@ import (
 // start deploys the reference platform to a lab whose API server has the static policies on its disk.
 func start(t *testing.T, w *world) *labtest.Lab {
 	t.Helper()
+	lab := bare(t, w)
+	install(t, lab, w.plan, artifact.Enforce)
+	return lab
+}
+
+// bare starts such a lab and deploys nothing.
+func bare(t *testing.T, w *world, flags ...string) *labtest.Lab {
+	t.Helper()
 	dir := t.TempDir()
 	for _, a := range w.plan.Artifacts {
 		if a.Path == admission.StaticPath {
@@ -33,9 +41,7 @@ func start(t *testing.T, w *world) *labtest.Lab {
 			}
 		}
 	}
-	lab := labtest.Start(t, "--static-policies", dir)
-	install(t, lab, w.plan, artifact.Enforce)
-	return lab
+	return labtest.Start(t, append(flags, "--static-policies", dir)...)
 }
 
 func install(t *testing.T, lab *labtest.Lab, plan *artifact.Plan, stage artifact.Stage) {

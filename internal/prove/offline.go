@@ -41,13 +41,22 @@ type Offline struct {
 	podSec     psa.Evaluator
 	dispatcher generic.Dispatcher[validating.PolicyHook]
 	hooks      []validating.PolicyHook
+	// unjudged are a cluster's policies that cannot be judged here, with the reason.
+	unjudged   []unjudged
+	matcher    generic.PolicyMatcher
 	namespaces cache.Indexer
 	objects    admission.ObjectInterfaces
 }
 
 var _ Engine = (*Offline)(nil)
 
-// NewOffline compiles the policies. A policy that does not compile is an error: judging without it would be a guess.
+type unjudged struct {
+	policy *admv1.ValidatingAdmissionPolicy
+	reason string
+}
+
+// NewOffline compiles the policies. A compiled platform's policy that does not compile is an error. A cluster may hold
+// somebody's that takes parameters; where such a one could refuse, what nobody else refuses is unknown.
 func NewOffline(d *Defences) (*Offline, error) {
 	ev, err := psa.NewEvaluator(psa.DefaultChecks(), nil)
 	if err != nil {
@@ -57,6 +66,10 @@ func NewOffline(d *Defences) (*Offline, error) {
 	o.setNamespaces(d)
 	for _, p := range d.Policies {
 		v, err := compile(p)
+		if err != nil && d.Read {
+			o.unjudged = append(o.unjudged, unjudged{p, err.Error()})
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("policy %s does not compile: %w", p.Name, err)
 		}
@@ -76,7 +89,8 @@ func (o *Offline) setNamespaces(d *Defences) {
 	for _, n := range d.Namespaces {
 		_ = o.namespaces.Add(n) // fails only for what has no key
 	}
-	o.dispatcher = validating.NewDispatcher(nobody, generic.NewPolicyMatcher(matching.NewMatcher(corelisters.NewNamespaceLister(o.namespaces), nil)))
+	o.matcher = generic.NewPolicyMatcher(matching.NewMatcher(corelisters.NewNamespaceLister(o.namespaces), nil))
+	o.dispatcher = validating.NewDispatcher(nobody, o.matcher)
 }
 
 // nobody offline may change the guards: the corpus' identities may not, and administrators are not asked here.
@@ -153,7 +167,27 @@ func (o *Offline) Try(ctx context.Context, r attack.Request) Outcome {
 		}
 	}
 	out.Admitted = len(out.Refusals) == 0
+	if out.Admitted && !configuration {
+		if reason := o.mightRefuse(attrs); reason != "" {
+			return unknown(reason)
+		}
+	}
 	return out
+}
+
+// mightRefuse names a policy that cannot be judged here, matches the request and has a binding that refuses.
+func (o *Offline) mightRefuse(attrs admission.Attributes) string {
+	for _, u := range o.unjudged {
+		if !slices.ContainsFunc(o.defences.Bindings, func(b *admv1.ValidatingAdmissionPolicyBinding) bool {
+			return b.Spec.PolicyName == u.policy.Name && slices.Contains(b.Spec.ValidationActions, admv1.Deny)
+		}) {
+			continue
+		}
+		if matches, _, _, err := o.matcher.DefinitionMatches(attrs, o.objects, validating.NewValidatingAdmissionPolicyAccessor(u.policy)); matches || err != nil {
+			return fmt.Sprintf("policy %s might refuse it and cannot be judged here: %s", u.policy.Name, u.reason)
+		}
+	}
+	return ""
 }
 
 func (o *Outcome) add(x Outcome) {
