@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/intelgraph/bulwark/internal/artifact"
@@ -56,10 +55,25 @@ var driftMissing = &Check{
 			return
 		}
 		present := map[objectKey]bool{}
-		kinds := map[string]bool{}
+		known, asked := 0, 0
 		for _, o := range j.Snap.Objects {
-			present[keyOf(o)] = true
-			kinds[o.CurrentGroup()+"/"+o.Kind] = true
+			if k := keyOf(o); !present[k] {
+				present[k] = true
+				if j.planned[k] != nil {
+					known++
+				}
+			}
+		}
+		for i := range j.Plan.Artifacts {
+			if a := &j.Plan.Artifacts[i]; a.Object != nil && !a.Internal {
+				asked++
+			}
+		}
+		if !j.Snap.Live && known == 0 && asked > 0 {
+			// These files are about something else; that the plan's are not among them says nothing of the cluster.
+			j.SubjectSpec(j.Platform.At, finding.Object{APIVersion: spec.APIVersion, Kind: spec.Kind, Name: j.Platform.Metadata.Name})
+			j.Unknown("", "none of the "+itoa(asked)+" objects that the spec compiles to is among the files that were read, so whether they are in place is not judged; name k8s/ and charts/ too, or a cluster")
+			return
 		}
 		for i := range j.Plan.Artifacts {
 			a := &j.Plan.Artifacts[i]
@@ -72,9 +86,6 @@ var driftMissing = &Check{
 			case present[k]:
 			case j.unlisted(plurals[k.kind]) || j.unlisted(strings.TrimPrefix(plurals[k.kind], "/")):
 				j.Unknown("", "the cluster would not list "+plurals[k.kind]+", so nobody knows whether it is there")
-			case !j.Snap.Live && !kinds[k.group+"/"+k.kind]:
-				// Files of another kind altogether say nothing about this one: it may be applied from elsewhere.
-				j.Unknown("", "no "+k.kind+" is among the files that were read")
 			default:
 				j.Fail("", "the spec asks for it ("+artifact.Because(a.Why)+") and it is not there"+j.unseen())
 			}
@@ -101,8 +112,12 @@ var driftChanged = &Check{
 			return
 		}
 		var diffs []difference
-		differ("", a.Object, have, &diffs)
+		differ("", a.Object, have, exactFields[o.Kind], &diffs)
 		for _, d := range diffs {
+			if o.Kind == "Secret" || o.Kind == "ConfigMap" && strings.HasPrefix(d.path, "data") || strings.HasSuffix(d.path, ".value") || strings.Contains(d.path, ".args") || strings.Contains(d.path, ".command") || strings.HasSuffix(d.path, ".env") {
+				j.Fail(d.path, d.path+" is not what the spec compiles to") // whatever stands there may be a secret
+				continue
+			}
 			j.Fail(d.path, fmt.Sprintf("%s: the spec compiles to %s, found %s", d.path, brief(d.want), brief(d.have)))
 		}
 	},
@@ -111,7 +126,7 @@ var driftChanged = &Check{
 // undeclared makes the judge of a kind in the platform's namespaces that only the plan may have.
 func undeclared(what func(o *cluster.Object) string) func(*Judge, *cluster.Object) {
 	return func(j *Judge, o *cluster.Object) {
-		if j.Platform.Spec.Namespaces[o.Meta.Namespace] == nil || j.Plan == nil || o.Meta.Labels["bulwark.dev/temporary"] != "" {
+		if j.Platform.Spec.Namespaces[o.Meta.Namespace] == nil || j.Plan == nil {
 			j.Skip()
 			return
 		}
@@ -146,18 +161,27 @@ var driftUndeclaredBinding = &Check{
 	Fix:       "Declare the right in the spec (mayAsk, teams), or delete the binding.",
 	Standards: []string{"NIST AC-6", "NIST CM-3", "CIS 5.1.3"},
 	NeedsSpec: true,
-	Kinds:     []string{rbacGroup + "/RoleBinding"},
-	Object: undeclared(func(o *cluster.Object) string {
-		b, ok := o.Typed.(*rbacv1.RoleBinding)
-		if !ok || len(b.Subjects) == 0 {
-			return ""
+	Kinds:     bindingKinds,
+	Object: func(j *Judge, o *cluster.Object) {
+		b := j.roles.bindings[o]
+		if b == nil || b.builtin || j.Plan == nil {
+			j.Skip()
+			return
 		}
+		// A binding in one of the platform's namespaces, or one of the whole cluster that names an account from there.
 		var who []string
-		for _, s := range b.Subjects {
-			who = append(who, s.Kind+" "+s.Name)
+		for _, s := range b.subjects {
+			if j.Platform.Spec.Namespaces[o.Meta.Namespace] != nil || b.cluster && s.Kind == "ServiceAccount" && j.Platform.Spec.Namespaces[s.Namespace] != nil {
+				who = append(who, subjectName(b, s))
+			}
 		}
-		return fmt.Sprintf("it gives %s %s to %s", b.RoleRef.Kind, b.RoleRef.Name, strings.Join(who, ", "))
-	}),
+		switch {
+		case len(who) == 0:
+			j.Skip()
+		case j.planned[keyOf(o)] == nil:
+			j.Fail("subjects", "it gives "+b.ref.Kind+" "+b.ref.Name+" to "+strings.Join(who, ", "))
+		}
+	},
 }
 
 var driftUndeclaredWorkload = &Check{
@@ -167,7 +191,7 @@ var driftUndeclaredWorkload = &Check{
 	Standards: []string{"NIST CM-8", "NIST CM-7"},
 	NeedsSpec: true,
 	Workload: func(j *Judge, w *cluster.Workload) {
-		if j.Platform.Spec.Namespaces[w.Meta.Namespace] == nil || w.Meta.Labels["bulwark.dev/temporary"] != "" {
+		if j.Platform.Spec.Namespaces[w.Meta.Namespace] == nil {
 			j.Skip()
 			return
 		}
@@ -232,10 +256,25 @@ type difference struct {
 	want, have any
 }
 
-// differ finds where an object lacks what the plan sets. Every field of the plan must be there with its value; fields
-// that only the object has are a server's or somebody's additions, but for lists, which must be as long: one more rule
-// or subject is a change. Annotations and labels that the plan does not set are left alone.
-func differ(path string, want, have any, out *[]difference) {
+// exactFields names, for the kinds that decide what is let through, the fields that must be as the plan has them and no
+// more: an added peer, match condition or rule opens something without taking anything away.
+var exactFields = map[string][]string{
+	"NetworkPolicy": {"spec"},
+	"Role":          {"rules"}, "ClusterRole": {"rules", "aggregationRule"},
+	"RoleBinding": {"roleRef", "subjects"}, "ClusterRoleBinding": {"roleRef", "subjects"},
+	"ValidatingAdmissionPolicy": {"spec"}, "ValidatingAdmissionPolicyBinding": {"spec"},
+	"ServiceAccount": {"automountServiceAccountToken"},
+}
+
+// serverDefaults are what an API server writes into a field that was left out: they change nothing.
+var serverDefaults = map[string]any{
+	"protocol": "TCP", "apiGroup": rbacGroup, "failurePolicy": "Fail", "matchPolicy": "Equivalent", "scope": "*",
+}
+
+// differ finds where an object is not what the plan says. Every field of the plan must be there with its value, and a
+// list must be as long: one more rule or subject is a change. Fields that only the object has are a server's or
+// somebody's additions and are left alone, except below the fields named in exact and below every securityContext.
+func differ(path string, want, have any, exact []string, out *[]difference) {
 	if len(*out) >= 10 {
 		return // a rewritten object needs no complete list
 	}
@@ -246,13 +285,31 @@ func differ(path string, want, have any, out *[]difference) {
 			*out = append(*out, difference{path, want, have})
 			return
 		}
+		if have == nil && len(w) == 0 && closed(path, exact) {
+			// An empty selector selects everything; none at all may select nothing.
+			*out = append(*out, difference{path, want, nil})
+			return
+		}
 		for _, k := range slices.Sorted(maps.Keys(w)) {
 			p := join(path, k)
 			// The line of the spec moves when somebody edits above it; that changes no defence.
 			if p == `metadata.annotations["`+artifact.BecauseAnnotation+`"]` {
 				continue
 			}
-			differ(p, w[k], h[k], out)
+			differ(p, w[k], h[k], exact, out)
+		}
+		if path == "" {
+			for _, k := range exact {
+				if _, planned := w[k]; !planned && h[k] != nil {
+					*out = append(*out, difference{k, nil, h[k]})
+				}
+			}
+		} else if closed(path, exact) {
+			for _, k := range slices.Sorted(maps.Keys(h)) {
+				if _, planned := w[k]; !planned && !addedByServer(path, k, h[k]) {
+					*out = append(*out, difference{join(path, k), nil, h[k]})
+				}
+			}
 		}
 	case []any:
 		h, _ := have.([]any)
@@ -261,13 +318,40 @@ func differ(path string, want, have any, out *[]difference) {
 			return
 		}
 		for i := range w {
-			differ(path+"["+itoa(i)+"]", w[i], h[i], out)
+			differ(path+"["+itoa(i)+"]", w[i], h[i], exact, out)
 		}
 	default:
 		if !same(want, have) {
 			*out = append(*out, difference{path, want, have})
 		}
 	}
+}
+
+// closed reports a path below which nothing may be added.
+func closed(path string, exact []string) bool {
+	if strings.HasSuffix(path, ".securityContext") || strings.Contains(path, ".securityContext.") {
+		return true
+	}
+	for _, f := range exact {
+		if rest, ok := strings.CutPrefix(path, f); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+			return true
+		}
+	}
+	return false
+}
+
+func addedByServer(path, key string, v any) bool {
+	switch x := v.(type) {
+	case nil:
+		return true
+	case map[string]any:
+		// In an admission policy's match an empty selector is the default; in a network policy's peer it is a hole.
+		return len(x) == 0 && (key == "namespaceSelector" || key == "objectSelector") && (strings.HasSuffix(path, "matchConstraints") || strings.HasSuffix(path, "matchResources"))
+	case []any:
+		return len(x) == 0
+	}
+	d, ok := serverDefaults[key]
+	return ok && same(d, v)
 }
 
 func join(path, key string) string {
