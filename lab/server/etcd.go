@@ -35,7 +35,9 @@ func startEtcd(ctx context.Context, dir string) (*etcd, error) {
 	c.LogOutputs = []string{filepath.Join(dir, "etcd.log")}
 	c.ListenClientUrls = []url.URL{client}
 	c.AdvertiseClientUrls = []url.URL{client}
-	c.ListenPeerUrls = []url.URL{peer}
+	// For peers etcd takes the socket's path from the host part; without one it
+	// would listen on an abstract socket, which has no permissions.
+	c.ListenPeerUrls = []url.URL{{Scheme: "unix", Host: peer.Path}}
 	c.AdvertisePeerUrls = []url.URL{peer}
 	c.InitialCluster = c.InitialClusterFromName(c.Name)
 	c.UnsafeNoFsync = true // nothing in a lab is worth the wait

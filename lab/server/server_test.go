@@ -310,6 +310,12 @@ func testPrivate(t *testing.T, s *server.Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// etcd listens here only if it does not listen where others can reach it.
+	for _, socket := range []string{"etcd.sock", "peer.sock"} {
+		if info, err := os.Stat(filepath.Join(s.Dir(), socket)); err != nil || info.Mode().Type() != os.ModeSocket {
+			t.Errorf("%s: got %v, %v, want a socket", socket, info, err)
+		}
+	}
 }
 
 // testVersion holds what /version says and go.mod together.
