@@ -125,20 +125,14 @@ func order(items []*item, loosening bool) []*item {
 	return out
 }
 
-// loosens reports whether the plan takes an action away from a binding that is live.
+// loosens reports whether a binding that refuses now would no longer do so. Only that matters for the order: a warning
+// stands in nobody's way.
 func loosens(items []*item) bool {
-	for _, it := range items {
-		if !it.is("ValidatingAdmissionPolicyBinding") || it.live == nil {
-			continue
-		}
-		have, want := actions(it.live), actions(it.want)
-		for _, a := range have {
-			if !slices.Contains(want, a) {
-				return true
-			}
-		}
-	}
-	return false
+	const deny = "Deny"
+	return slices.ContainsFunc(items, func(it *item) bool {
+		return it.is("ValidatingAdmissionPolicyBinding") && it.live != nil &&
+			slices.Contains(actions(it.live), deny) && !slices.Contains(actions(it.want), deny)
+	})
 }
 
 func actions(binding *unstructured.Unstructured) []string {
