@@ -13,6 +13,7 @@ import (
 	"time"
 
 	admv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -284,6 +285,9 @@ func testAgain(t *testing.T, lab *labtest.Lab, k kubernetes.Interface) {
 		t.Errorf("phases: %v", phases)
 	}
 	before := len(writes(t, lab, "again"))
+	if before < 9 {
+		t.Fatalf("the audit log shows %d writes of a run that made 9 objects: this test sees nothing", before)
+	}
 	second := mustRun(t, lab.Config, p)
 	if got := summary(second); got.Unchanged != 9 || second.Changes() || got.InForce != 3 {
 		t.Errorf("second run: %+v", got)
@@ -454,11 +458,15 @@ func testPrune(t *testing.T, lab *labtest.Lab, k kubernetes.Interface) {
 // testStages goes up and down. On the way down an existing guard must not stop the run; and after each run the stage is
 // what the server really does.
 func testStages(t *testing.T, lab *labtest.Lab, k kubernetes.Interface) {
-	for _, stage := range []artifact.Stage{artifact.Audit, artifact.Warn, artifact.Enforce, artifact.Warn, artifact.Enforce, artifact.Audit} {
+	for i, stage := range []artifact.Stage{artifact.Audit, artifact.Warn, artifact.Enforce, artifact.Warn, artifact.Enforce, artifact.Audit} {
 		p := platform{name: "stages", stage: stage}
 		res := mustRun(t, lab.Config, p)
 		if res.Summary.InForce != 3 || len(res.NotJudged) > 0 {
 			t.Errorf("%s: controls %+v\nnot judged %+v", stage, res.Controls, res.NotJudged)
+		}
+		ns, binding := position(res, "Namespace stages"), position(res, "ValidatingAdmissionPolicyBinding stages-guard")
+		if down := i == 3 || i == 5; down != (binding < ns) {
+			t.Errorf("run %d, to %s: the guard's binding is object %d, the namespace %d", i, stage, binding, ns)
 		}
 		heard := &warnings{}
 		cfg := rest.CopyConfig(lab.Config)
@@ -611,7 +619,11 @@ func testPods(t *testing.T, lab *labtest.Lab, k kubernetes.Interface) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	good, bad, over := pod("pods", "good", false), pod("pods", "bad", true), pod("pods", "over", true)
-	bad.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "bad-rs", UID: "1", Controller: new(true)}}
+	match := map[string]string{"app": "bad"}
+	rs := must[*appsv1.ReplicaSet](t)(k.AppsV1().ReplicaSets("pods").Create(ctx, &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Name: "bad-rs"}, Spec: appsv1.ReplicaSetSpec{
+		Replicas: new(int32), Selector: &metav1.LabelSelector{MatchLabels: match},
+		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: match}, Spec: bad.Spec}}}, metav1.CreateOptions{}))
+	bad.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "bad-rs", UID: rs.UID, Controller: new(true)}}
 	for _, o := range []*corev1.Pod{good, bad, over} {
 		must[*corev1.Pod](t)(k.CoreV1().Pods("pods").Create(ctx, o, metav1.CreateOptions{}))
 	}
