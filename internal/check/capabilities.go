@@ -20,7 +20,7 @@ var capabilitiesDangerous = &Check{
 	Fix:       "Remove it from capabilities.add; most programs that ask for one need a file permission or a port above 1023 instead.",
 	Standards: []string{"PSS baseline", "CIS 5.2.8", "CIS 5.2.9", "NIST AC-6", "NSA Pod security", "OWASP K8s K01"},
 	Container: func(j *Judge, _ *cluster.Workload, c *cluster.Container) {
-		eachAdded(c, func(name, at string) {
+		eachAdded(c, func(name, _, at string) {
 			if s, ok := dangerousCapabilities[name]; ok {
 				j.FailAs(s, at, "adds "+name)
 			}
@@ -42,8 +42,11 @@ var capabilitiesAdded = &Check{
 	Fix:       "Remove capabilities.add, or keep NET_BIND_SERVICE alone.",
 	Standards: []string{"PSS restricted", "CIS 5.2.9", "NIST AC-6", "OWASP K8s K01"},
 	Container: func(j *Judge, _ *cluster.Workload, c *cluster.Container) {
-		eachAdded(c, func(name, at string) {
+		eachAdded(c, func(name, written, at string) {
 			switch {
+			case name != written:
+				// The runtimes take it, and Pod Security compares the letters: it refuses even what it would admit.
+				j.Fail(at, "adds "+name+", written "+written)
 			case name == "NET_BIND_SERVICE":
 			case slices.Contains(defaultCapabilities, name):
 				j.FailAs(finding.Low, at, "adds "+name+", one that runtimes give anyway")
@@ -91,11 +94,12 @@ func listOf(cs []corev1.Capability) string {
 }
 
 // eachAdded calls f with each added capability, in the kernel's spelling without CAP_: the runtimes take both.
-func eachAdded(c *cluster.Container, f func(name, at string)) {
+// Written is the spelling in the manifest.
+func eachAdded(c *cluster.Container, f func(name, written, at string)) {
 	if c.SecurityContext == nil || c.SecurityContext.Capabilities == nil {
 		return
 	}
 	for i, a := range c.SecurityContext.Capabilities.Add {
-		f(strings.TrimPrefix(strings.ToUpper(string(a)), "CAP_"), c.Path+".securityContext.capabilities.add["+strconv.Itoa(i)+"]")
+		f(strings.TrimPrefix(strings.ToUpper(string(a)), "CAP_"), string(a), c.Path+".securityContext.capabilities.add["+strconv.Itoa(i)+"]")
 	}
 }

@@ -17,13 +17,16 @@ type role struct {
 	*cluster.Object
 	cluster bool
 	rules   []rbacv1.PolicyRule
-	// aggregated is true where the rules come from other roles; those are judged themselves.
+	// aggregated is true where the rules come from other roles of the snapshot; those are judged themselves. Where those
+	// were not read, what the role itself lists is judged.
 	aggregated bool
 	// builtin is true for one that the API server makes and keeps.
 	builtin  bool
 	bindings []*binding
-	// feeds names the built-in roles that this one is aggregated into: whoever has those has this.
+	// feeds names the built-in roles that this one is aggregated into, and into holds the other ones: whoever has those has
+	// this.
 	feeds []string
+	into  []*role
 }
 
 // binding is a RoleBinding or ClusterRoleBinding.
@@ -73,20 +76,20 @@ func indexRoles(s *cluster.Snapshot) *roleIndex {
 		r.builtin = builtinRole(o)
 		ix.byObject[o] = r
 	}
-	// On a live cluster the controller has written the aggregated rules; in files they are still to come.
 	for i, r := range aggregating {
-		if len(r.rules) > 0 {
-			r.aggregated = true
-			continue
-		}
 		for _, sel := range selectors[i] {
 			ls, err := metav1.LabelSelectorAsSelector(&sel)
 			if err != nil {
 				continue
 			}
 			for _, c := range clusterRoles {
-				if c != r && ls.Matches(labels.Set(c.Meta.Labels)) {
-					r.rules, r.aggregated = append(slices.Clone(r.rules), c.rules...), true
+				if c == r || !ls.Matches(labels.Set(c.Meta.Labels)) {
+					continue
+				}
+				// The rules are judged where they are written; what the role itself lists is overwritten.
+				r.aggregated = true
+				if !slices.Contains(c.feeds, r.Meta.Name) && !slices.Contains(c.into, r) {
+					c.into = append(c.into, r)
 				}
 			}
 		}
@@ -209,7 +212,11 @@ func all(r *rbacv1.PolicyRule) bool {
 func (r *role) holders() (text string, bound bool) {
 	var parts []string
 	n := 0
-	for _, b := range r.bindings {
+	bindings := slices.Clone(r.bindings)
+	for _, x := range r.into {
+		bindings = append(bindings, x.bindings...)
+	}
+	for _, b := range bindings {
 		for _, s := range b.subjects {
 			n++
 			if len(parts) == 3 {

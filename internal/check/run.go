@@ -130,6 +130,11 @@ func Run(snap *cluster.Snapshot, opts Options) *Result {
 	}
 	sortFindings(r.Findings)
 	r.Exceptions = finding.Accept(r.Findings, opts.Exceptions, opts.Day, facts.subjects())
+	for i := range r.Exceptions {
+		if e := &r.Exceptions[i]; e.State == finding.Unused && e.Matched == 0 && !slices.ContainsFunc(checks, func(c *Check) bool { return c.ID == e.Finding }) {
+			e.Note = "its check did not run, so nothing is known of what it covers"
+		}
+	}
 	r.Summary.Objects, r.Summary.Workloads, r.Summary.Checks = len(snap.Objects), len(facts.workloads), len(checks)
 	r.Summary.NotJudged = len(r.NotJudged)
 	for i := range r.Findings {

@@ -1,6 +1,7 @@
 package finding
 
 import (
+	"fmt"
 	"path"
 	"strings"
 	"time"
@@ -59,6 +60,8 @@ func Accept(findings []Finding, exceptions []Exception, day time.Time, subject S
 		r := ExceptionResult{Exception: e, State: Unused}
 		objects := map[Object]bool{}
 		expired := e.Expires < today
+		first := 0 // the exception that already accepts what this one would
+		accepts := 0
 		for j := range findings {
 			f := &findings[j]
 			if f.Check != e.Finding || f.Verdict != Fail || !covers(e.On, subject(*f)) {
@@ -66,15 +69,25 @@ func Accept(findings []Finding, exceptions []Exception, day time.Time, subject S
 			}
 			r.Matched++
 			objects[f.Object] = true
-			if !expired && f.AcceptedBy == 0 {
+			switch {
+			case expired:
+			case f.AcceptedBy == 0:
 				f.AcceptedBy = i + 1
+				accepts++
+			case first == 0:
+				first = f.AcceptedBy
 			}
 		}
+		_, badPattern := path.Match(e.On, "")
 		switch {
 		case expired:
 			r.State, r.Note = Expired, "expired on "+e.Expires+"; mend the finding or renew the exception with its owner"
+		case r.Matched == 0 && badPattern != nil:
+			r.Note = fmt.Sprintf("%q is not a valid pattern, so it covers nothing; close its brackets", e.On)
 		case r.Matched == 0:
-			r.Note = "covers nothing; remove it"
+			r.Note = "covers nothing of what was judged; remove it"
+		case accepts == 0:
+			r.Note = fmt.Sprintf("exception %d already accepts all that it covers; remove one of the two", first)
 		case len(objects) > TooBroadAbove && !strings.HasPrefix(e.On, "component/"), strings.Trim(e.On, "*/ ") == "":
 			r.State, r.Note = TooBroad, "covers many objects; name the ones that are meant"
 		default:
