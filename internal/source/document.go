@@ -73,13 +73,6 @@ func Split(file string, data []byte) []Document {
 	return docs
 }
 
-// Parser parses documents one after the other and reuses its memory: the nodes of a document are good until the next
-// Parse. The zero Parser is ready. It belongs to one goroutine.
-type Parser struct{}
-
-// Parse is Document.Parse.
-func (p *Parser) Parse(d Document, lim Limits) (*yaml.Node, error) { return d.Parse(lim) }
-
 func marker(line []byte, m string) bool {
 	if !bytes.HasPrefix(line, []byte(m)) {
 		return false
