@@ -81,6 +81,12 @@ func Run(ctx context.Context, args []string, signals <-chan os.Signal, stdin *os
 		fmt.Fprintf(stderr, "bulwark-lab: %v\nTry bulwark-lab --help.\n", err)
 		return exitMisuse
 	}
+	if !o.verbose && stderr == io.Writer(os.Stderr) {
+		if stderr, err = takeStderr(); err != nil {
+			fmt.Fprintf(os.Stderr, "bulwark-lab: %v\n", err)
+			return exitFailed
+		}
+	}
 	logs := captureLogs(o.verbose, stderr)
 	code, err := o.run(ctx, events{signals: signals, orphaned: make(chan struct{}), fatal: logs.fatal}, stdin, stdout, stderr)
 	if err != nil {

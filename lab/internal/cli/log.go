@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 
 	"k8s.io/klog/v2"
@@ -50,6 +51,22 @@ func captureLogs(verbose bool, stderr io.Writer) *logs {
 		klog.SetOutput(l)
 	}
 	return l
+}
+
+// takeStderr returns a file that writes to stderr, and makes os.Stderr itself
+// discard what is written to it. The storage of the API server warns there of
+// each request that the end cuts off, through a logger made before main runs
+// (etcd3ClientLogger in k8s.io/apiserver/pkg/storage/storagebackend/factory), so
+// the file it holds is all that can be changed. Traces of panics go to the file
+// descriptor and are still seen.
+func takeStderr() (*os.File, error) {
+	nowhere, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("silence the server: %w", err)
+	}
+	stderr := *os.Stderr
+	*os.Stderr = *nowhere
+	return &stderr, nil
 }
 
 // Write implements io.Writer for klog, which writes one entry at a time. The
