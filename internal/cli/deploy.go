@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,7 +27,7 @@ type deployOptions struct {
 	prune                     bool
 	force, forceConflicts     bool
 	timeout                   time.Duration
-	quiet                     bool
+	quiet, verbose            bool
 }
 
 func newDeployCommand(app *App) *cobra.Command {
@@ -41,9 +43,11 @@ touched, a preflight asks whether the cluster serves every kind, whether you hav
 stage would refuse; at enforce such pods stop the run, unless --force. A run that ends half way says what is in place,
 and running it again resumes. A second run changes nothing.
 
+What is pruned carries the platform's label and Bulwark's field manager; namespaces, workloads, secrets and data never are.
+
 Exit codes: 0 done, or nothing to do; 1 running pods that the stage would refuse, differences with --diff, conflicts with
-other field managers, or policies that were not seen to act; 2 bad input, an unreachable cluster or missing rights;
-3 the run ended half way.`,
+other field managers, or policies that do not act; 2 bad input, an unreachable cluster, missing kinds or missing rights;
+3 the run ended half way, or something could not be judged, such as objects whose namespace a dry run does not make.`,
 		Example: `  bulwark deploy --stage audit                  # record what would be refused; nothing breaks
   bulwark deploy --stage warn --context staging
   bulwark deploy --diff                         # what enforcing would change; touches nothing
@@ -64,6 +68,7 @@ other field managers, or policies that were not seen to act; 2 bad input, an unr
 	f.DurationVar(&o.timeout, "timeout", deploy.DefaultTimeout, "how long to wait for each thing that takes effect late")
 	f.StringVarP(&o.output, "output", "o", "table", "table or json")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but what went wrong")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "print every object, control and gap on a line of its own")
 	return c
 }
 
@@ -130,79 +135,163 @@ func deployExit(res *deploy.Result, err error, o *deployOptions) error {
 		return Misuse(err)
 	case o.diff && res.Changes():
 		return Exit(ExitFindings)
+	case len(res.NotJudged) > 0:
+		return Exit(ExitUnknown)
 	}
 	return nil
 }
 
-// printDeployment says what became of each object that changed, what was refused, and what is not protected.
+// printDeployment says what became of each object that changed, what was refused, and what is not protected. A first run
+// makes a hundred objects, so objects of one kind that fared alike share a line unless somebody wants to see each.
 func printDeployment(w io.Writer, res *deploy.Result, o *deployOptions) {
 	if res.Diff != "" {
-		fmt.Fprint(w, res.Diff)
+		fmt.Fprintln(w, strings.TrimSuffix(res.Diff, "\n"))
 	}
-	for _, x := range res.Objects {
-		if x.Action == deploy.Unchanged {
-			continue
-		}
-		line := fmt.Sprintf("%-11s %s", x.Action, x.Object)
-		if x.ClientSide {
-			line += "  (judged here: the run itself would create what it needs)"
-		}
-		if x.Message != "" {
-			line += "  " + clip(x.Message, 160)
-		}
-		fmt.Fprintln(w, line)
+	for _, l := range deployLines(res.Objects, o.verbose) {
+		fmt.Fprintln(w, l)
 	}
-	for _, r := range res.Refused {
+	const few = 20
+	for i, r := range res.Refused {
+		if i == few && !o.verbose {
+			fmt.Fprintf(w, "%s: %d more pods; --verbose lists them\n", refusedVerb(res.Stage), len(res.Refused)-few)
+			break
+		}
 		owner := ""
 		if r.Owner != "" {
 			owner = " of " + r.Owner
 		}
-		fmt.Fprintf(w, "would be refused: Pod %s/%s%s\n", r.Namespace, r.Pod, owner)
+		fmt.Fprintf(w, "%s: Pod %s/%s%s\n", refusedVerb(res.Stage), r.Namespace, r.Pod, owner)
 		for _, reason := range r.Reasons {
 			fmt.Fprintf(w, "  %s\n", clip(reason, 160))
 		}
 	}
 	for _, c := range res.Controls {
-		if c.State != deploy.InForce {
+		if c.State == deploy.NotInForce || o.verbose {
 			fmt.Fprintf(w, "%s: %s: %s\n", c.State, c.Name, clip(c.Evidence, 160))
 		}
 	}
 	for _, n := range res.NotJudged {
 		fmt.Fprintf(w, "not judged: %s: %s\n", n.What, clip(n.Reason, 160))
 	}
-	if len(res.Gaps) > 0 {
-		fmt.Fprintf(w, "%d things that the spec asks for are not protected; bulwark render lists them\n", len(res.Gaps))
+	if o.verbose {
+		for _, g := range res.Gaps {
+			fmt.Fprintf(w, "not protected: %s: %s: %s\n", g.Layer, g.Subject, clip(g.Reason, 160))
+		}
+	} else if len(res.Gaps) > 0 {
+		fmt.Fprintf(w, "%d things that the spec asks for are not protected; --verbose lists them\n", len(res.Gaps))
+	}
+	if res.Summary.Objects == 0 {
+		return // it ended before it knew; the error says why
 	}
 	s := res.Summary
 	verb := "deployed"
-	if res.DryRun {
+	switch {
+	case res.DryRun:
 		verb = "would deploy"
+	case res.Error != "":
+		verb = "did not deploy all of"
 	}
-	fmt.Fprintf(w, "%s %s at stage %s to Kubernetes %s: %d created, %d configured, %d unchanged, %d pruned; %d of %d controls seen in force\n",
-		verb, res.Platform, res.Stage, res.Kubernetes, s.Created, s.Configured, s.Unchanged, s.Pruned, s.InForce, s.Controls)
+	fmt.Fprintf(w, "%s %s at stage %s to Kubernetes %s: %d created, %d configured, %d unchanged, %d pruned",
+		verb, res.Platform, res.Stage, res.Kubernetes, s.Created, s.Configured, s.Unchanged, s.Pruned)
+	for _, x := range []struct {
+		n    int
+		what string
+	}{{s.Left, "left"}, {s.Failed, "failed"}, {s.NotReached, "not reached"}, {len(res.NotJudged), "not judged"}} {
+		if x.n > 0 {
+			fmt.Fprintf(w, ", %d %s", x.n, x.what)
+		}
+	}
+	if s.Controls > 0 {
+		fmt.Fprintf(w, "; %d of %d controls seen in force", s.InForce, s.Controls)
+	}
+	fmt.Fprintln(w)
 }
 
-// deployProgress draws a bar for each phase on a terminal; elsewhere the result says all.
+// refusedVerb says what the stage does with a pod that its policies are against.
+func refusedVerb(s artifact.Stage) string {
+	switch s {
+	case artifact.Audit:
+		return "would be recorded"
+	case artifact.Warn:
+		return "would be warned of"
+	}
+	return "would be refused"
+}
+
+// deployLines gives a line for each object that did not stay as it was. Objects of one kind in one namespace with the same
+// action and nothing to say share a line when there are more than three.
+func deployLines(objects []deploy.Outcome, all bool) []string {
+	const apart = 3
+	type group struct {
+		action          deploy.Action
+		kind, namespace string
+		message         string
+		clientSide      bool
+	}
+	var order []group
+	members := map[group][]deploy.Outcome{}
+	for _, x := range objects {
+		if x.Action == deploy.Unchanged && !all {
+			continue
+		}
+		g := group{x.Action, x.Object.Kind, x.Object.Namespace, x.Message, x.ClientSide}
+		if members[g] == nil {
+			order = append(order, g)
+		}
+		members[g] = append(members[g], x)
+	}
+	var out []string
+	for _, g := range order {
+		tail := ""
+		if g.message != "" {
+			tail = "  " + clip(g.message, 160)
+		}
+		if n := len(members[g]); n > apart && !all {
+			where := ""
+			if g.namespace != "" {
+				where = " in " + g.namespace
+			}
+			out = append(out, fmt.Sprintf("%-11s %d × %s%s%s", g.action, n, g.kind, where, tail))
+			continue
+		}
+		for _, x := range members[g] {
+			out = append(out, fmt.Sprintf("%-11s %s%s", g.action, x.Object, tail))
+		}
+	}
+	return out
+}
+
+// phases are the words of deployProgress for the phases of a run.
+var phases = map[string]string{"check": "asking the cluster", "apply": "applying", "wait": "waiting for policies to act", "prune": "pruning"}
+
+// deployProgress draws a bar for each phase on a terminal; elsewhere it writes a line when a phase begins.
 func deployProgress(app *App, off bool) (func(deploy.Event), func()) {
-	if off || !terminal(app.Err) {
+	if off {
 		return nil, func() {}
 	}
+	if !terminal(app.Err) {
+		said := map[string]bool{}
+		return func(e deploy.Event) {
+			if !said[e.Phase] {
+				said[e.Phase] = true
+				fmt.Fprintln(app.Err, phases[e.Phase])
+			}
+		}, func() {}
+	}
+	// One bar that changes its name, not one a phase: mpb ends a bar for good when it is full, and phases alternate.
 	pool := mpb.New(mpb.WithOutput(app.Err), mpb.WithWidth(40))
-	bars := map[string]*mpb.Bar{}
+	var phase atomic.Value
+	phase.Store("")
+	bar := pool.AddBar(0, mpb.BarRemoveOnComplete(),
+		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return phases[phase.Load().(string)] }, decor.WCSyncSpaceR)),
+		mpb.AppendDecorators(decor.CountersNoUnit("%d of %d")))
 	step := func(e deploy.Event) {
-		bar := bars[e.Phase]
-		if bar == nil {
-			bar = pool.AddBar(int64(max(e.Total, 1)), mpb.BarRemoveOnComplete(),
-				mpb.PrependDecorators(decor.Name(fmt.Sprintf("%-6s ", e.Phase))), mpb.AppendDecorators(decor.CountersNoUnit("%d of %d")))
-			bars[e.Phase] = bar
-		}
+		phase.Store(e.Phase)
 		bar.SetTotal(int64(max(e.Total, 1)), false)
 		bar.SetCurrent(int64(e.Done))
 	}
 	return step, func() {
-		for _, b := range bars {
-			b.Abort(true)
-		}
+		bar.Abort(true)
 		pool.Wait()
 	}
 }

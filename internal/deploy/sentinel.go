@@ -263,6 +263,9 @@ func (c *conn) waitInForce(ctx context.Context, f *forecast, opts Options, res *
 			return before != nil && last[k] > before[k], nil
 		}
 	}
+	if len(pending) > 0 {
+		opts.tell("wait", 0, len(sentinels), "for the policies to act")
+	}
 	for len(pending) > 0 && interrupted == nil {
 		var still []int
 		for _, i := range pending {
