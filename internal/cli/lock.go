@@ -148,7 +148,7 @@ func resolveLock(ctx context.Context, app *App, p *spec.Platform, old *spec.Lock
 		case ok:
 			lock.Images = append(lock.Images, spec.LockedImage{Image: w.Image, Reference: w.Reference, Digest: digest, Given: true})
 		case w.Reference == "":
-			lock.Unresolved = append(lock.Unresolved, spec.Unresolved{Image: w.Image, Reason: "the spec gives no version; set it on " + strings.Join(w.For, ", ")})
+			lock.Unresolved = append(lock.Unresolved, spec.Unresolved{Image: w.Image, Reason: "the spec gives no version of it"})
 		default:
 			ask, references = append(ask, w), append(references, w.Reference)
 		}
