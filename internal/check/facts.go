@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/intelgraph/bulwark/internal/artifact"
@@ -28,8 +30,10 @@ type Facts struct {
 	// accounts by "namespace/name".
 	accounts map[string]*corev1.ServiceAccount
 	// policies and pods by namespace.
-	policies map[string][]*cluster.Object
+	policies map[string][]policy
 	pods     map[string][]*cluster.Workload
+	// labelled gives, by namespace and "key=value", the pods with that label, as indexes of pods[namespace].
+	labelled map[string]map[string][]int
 	roles    *roleIndex
 	planned  map[objectKey]*artifact.Artifact
 }
@@ -45,7 +49,7 @@ func gather(snap *cluster.Snapshot, opts Options) *Facts {
 	f := &Facts{
 		Snap: snap, Platform: opts.Spec, Plan: opts.Plan, Day: opts.Day,
 		accounts: map[string]*corev1.ServiceAccount{},
-		policies: map[string][]*cluster.Object{},
+		policies: map[string][]policy{},
 		pods:     map[string][]*cluster.Workload{},
 		planned:  map[objectKey]*artifact.Artifact{},
 	}
@@ -56,7 +60,7 @@ func gather(snap *cluster.Snapshot, opts Options) *Facts {
 		case *corev1.ServiceAccount:
 			f.accounts[o.Meta.Namespace+"/"+o.Meta.Name] = x
 		case *networkingv1.NetworkPolicy:
-			f.policies[o.Meta.Namespace] = append(f.policies[o.Meta.Namespace], o)
+			f.policies[o.Meta.Namespace] = append(f.policies[o.Meta.Namespace], policy{o, x})
 		}
 		if o.Content == nil {
 			continue
@@ -80,6 +84,19 @@ func gather(snap *cluster.Snapshot, opts Options) *Facts {
 			f.pods[w.Meta.Namespace] = append(f.pods[w.Meta.Namespace], w)
 		}
 	}
+	f.labelled = make(map[string]map[string][]int, len(f.pods))
+	for ns, pods := range f.pods {
+		if len(f.policies[ns]) == 0 {
+			continue
+		}
+		by := map[string][]int{}
+		for i, w := range pods {
+			for k, v := range w.PodMeta.Labels {
+				by[k+"="+v] = append(by[k+"="+v], i)
+			}
+		}
+		f.labelled[ns] = by
+	}
 	f.roles = indexRoles(snap)
 	if opts.Plan != nil {
 		for i := range opts.Plan.Artifacts {
@@ -89,6 +106,43 @@ func gather(snap *cluster.Snapshot, opts Options) *Facts {
 		}
 	}
 	return f
+}
+
+// policy is a NetworkPolicy with its object.
+type policy struct {
+	*cluster.Object
+	np *networkingv1.NetworkPolicy
+}
+
+// selected calls f with the index of each pod of the namespace that a selector selects, until f says stop. The rarest
+// label of the selector leads to the candidates, so that many policies over many pods stay cheap.
+func (f *Facts) selected(ns string, s *metav1.LabelSelector, yield func(i int) bool) error {
+	pods := f.pods[ns]
+	sel, err := metav1.LabelSelectorAsSelector(s)
+	if err != nil {
+		return err
+	}
+	var candidates []int
+	narrowed := false
+	for k, v := range s.MatchLabels {
+		if c := f.labelled[ns][k+"="+v]; !narrowed || len(c) < len(candidates) {
+			candidates, narrowed = c, true
+		}
+	}
+	n := len(pods)
+	if narrowed {
+		n = len(candidates)
+	}
+	for i := range n {
+		at := i
+		if narrowed {
+			at = candidates[i]
+		}
+		if sel.Matches(labels.Set(pods[at].PodMeta.Labels)) && !yield(at) {
+			break
+		}
+	}
+	return nil
 }
 
 // finished reports a pod that has run to its end: it reaches nothing and nothing reaches it.

@@ -55,23 +55,22 @@ func defaultDeny(j *Judge, direction networkingv1.PolicyType) {
 		}
 		bare, first, denied := 0, "", false
 		for _, p := range j.policies[ns] {
-			np := p.Typed.(*networkingv1.NetworkPolicy)
-			denied = denied || isolates(np, direction) && everything(&np.Spec.PodSelector)
+			denied = denied || isolates(p.np, direction) && everything(&p.np.Spec.PodSelector)
 		}
 		denied = denied || j.ciliumIsolates(ns, direction)
 		if denied {
 			continue
 		}
-		for _, w := range pods {
-			held := w.Spec.HostNetwork // no policy can hold it, and host-network says so
-			for _, p := range j.policies[ns] {
-				np := p.Typed.(*networkingv1.NetworkPolicy)
-				if held || !isolates(np, direction) {
-					continue
-				}
-				held, _ = cluster.Selects(&np.Spec.PodSelector, w.PodMeta.Labels)
+		held := make([]bool, len(pods))
+		for _, p := range j.policies[ns] {
+			if isolates(p.np, direction) {
+				// A selector that is not valid selects nothing; network-policy-selects-nothing says so.
+				_ = j.selected(ns, &p.np.Spec.PodSelector, func(i int) bool { held[i] = true; return true })
 			}
-			if !held {
+		}
+		for i, w := range pods {
+			// No policy can hold a pod in the node's network, and host-network says so.
+			if !held[i] && !w.Spec.HostNetwork {
 				if bare++; first == "" {
 					first = w.Ref().String()
 				}
@@ -262,15 +261,13 @@ var selectsNothing = &Check{
 			j.Skip() // with no pods read, nothing can be said about whom it selects
 			return
 		}
-		for _, w := range pods {
-			yes, err := cluster.Selects(&np.Spec.PodSelector, w.PodMeta.Labels)
-			if err != nil {
-				j.Fail("spec.podSelector", "the selector is not valid: "+err.Error())
-				return
-			}
-			if yes {
-				return
-			}
+		hit := false
+		if err := j.selected(o.Meta.Namespace, &np.Spec.PodSelector, func(int) bool { hit = true; return false }); err != nil {
+			j.Fail("spec.podSelector", "the selector is not valid: "+err.Error())
+			return
+		}
+		if hit {
+			return
 		}
 		j.Fail("spec.podSelector", "selects none of the "+strconv.Itoa(len(pods))+" workloads of "+namespaceLabel(o.Meta.Namespace)+j.unseen())
 	},

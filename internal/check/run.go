@@ -94,9 +94,12 @@ func Run(snap *cluster.Snapshot, opts Options) *Result {
 	for n := range workers {
 		tallies[n] = make([]Tally, len(checks))
 		wg.Go(func() {
+			var scratch []finding.Finding // grown once, so that each piece costs what it holds
 			for p := range next {
-				j := &Judge{Facts: facts, out: &found[p]}
+				scratch = scratch[:0]
+				j := &Judge{Facts: facts, out: &scratch}
 				pieces[p](j, tallies[n])
+				found[p] = slices.Clone(scratch)
 			}
 		})
 	}
@@ -107,10 +110,7 @@ func Run(snap *cluster.Snapshot, opts Options) *Result {
 	wg.Wait()
 
 	r := &Result{Version: "v1", NotJudged: slices.Concat(snap.NotJudged, facts.notJudged)}
-	r.Findings = slices.Concat(found...)
-	if r.Findings == nil {
-		r.Findings = []finding.Finding{}
-	}
+	r.Findings = joined(found)
 	if r.NotJudged == nil {
 		r.NotJudged = []finding.NotJudged{}
 	}
@@ -128,7 +128,6 @@ func Run(snap *cluster.Snapshot, opts Options) *Result {
 		r.Summary.NotApplicable += t.NotApplicable
 		r.Summary.Unknown += t.Unknown
 	}
-	sortFindings(r.Findings)
 	r.Exceptions = finding.Accept(r.Findings, opts.Exceptions, opts.Day, facts.subjects())
 	for i := range r.Exceptions {
 		if e := &r.Exceptions[i]; e.State == finding.Unused && e.Matched == 0 && !slices.ContainsFunc(checks, func(c *Check) bool { return c.ID == e.Finding }) {
@@ -203,25 +202,48 @@ func judgeObject(j *Judge, t []Tally, checks []*Check, which []int, o *cluster.O
 	}
 }
 
-// sortFindings puts what failed first, the worst on top, then goes by place and name. It is stable, and equal findings
-// come in the order of the snapshot.
-func sortFindings(fs []finding.Finding) {
-	slices.SortStableFunc(fs, func(a, b finding.Finding) int {
-		if (a.Verdict == finding.Fail) != (b.Verdict == finding.Fail) {
-			if a.Verdict == finding.Fail {
-				return -1
+// joined gives all findings: what failed first, the worst on top, then by place and name; equal ones in the order of the
+// snapshot. Numbers are sorted and not the findings, which are large and many.
+func joined(found [][]finding.Finding) []finding.Finding {
+	type number struct{ piece, at int32 }
+	n := 0
+	for _, p := range found {
+		n += len(p)
+	}
+	// The verdict and the severity come first, so that what has to be compared by name is a part of the whole.
+	var classes [2][finding.Critical + 1][]number
+	for p := range found {
+		for i := range found[p] {
+			f := &found[p][i]
+			v := 0
+			if f.Verdict != finding.Fail {
+				v = 1
 			}
-			return 1
+			c := &classes[v][min(max(f.Severity, finding.Info), finding.Critical)]
+			*c = append(*c, number{int32(p), int32(i)})
 		}
-		return cmp.Or(
-			cmp.Compare(b.Severity, a.Severity),
-			cmp.Compare(a.File, b.File),
-			cmp.Compare(a.Object.Namespace, b.Object.Namespace),
-			cmp.Compare(a.Object.Kind, b.Object.Kind),
-			cmp.Compare(a.Object.Name, b.Object.Name),
-			cmp.Compare(a.Line, b.Line),
-			cmp.Compare(a.Check, b.Check),
-			cmp.Compare(a.Path, b.Path),
-		)
-	})
+	}
+	out := make([]finding.Finding, 0, n)
+	for v := range classes {
+		for _, s := range finding.Severities {
+			c := classes[v][s]
+			slices.SortFunc(c, func(x, y number) int {
+				a, b := &found[x.piece][x.at], &found[y.piece][y.at]
+				if d := cmp.Or(
+					cmp.Compare(a.File, b.File),
+					cmp.Compare(a.Object.Namespace, b.Object.Namespace),
+					cmp.Compare(a.Object.Kind, b.Object.Kind),
+					cmp.Compare(a.Object.Name, b.Object.Name),
+					cmp.Compare(a.Line, b.Line),
+				); d != 0 {
+					return d
+				}
+				return cmp.Or(cmp.Compare(a.Check, b.Check), cmp.Compare(a.Path, b.Path), cmp.Compare(x.piece, y.piece), cmp.Compare(x.at, y.at))
+			})
+			for _, x := range c {
+				out = append(out, found[x.piece][x.at])
+			}
+		}
+	}
+	return out
 }

@@ -520,17 +520,22 @@ func group(findings []finding.Finding) []findingGroup {
 		check    string
 	}
 	index := map[key]int{}
+	counts := map[key]int{} // findings are large and may be many: each group gets the room that it needs
+	for i := range findings {
+		counts[key{findings[i].Severity, findings[i].Check}]++
+	}
 	var out []findingGroup
-	for _, f := range findings {
+	for i := range findings {
+		f := &findings[i]
 		k := key{f.Severity, f.Check}
-		i, ok := index[k]
+		at, ok := index[k]
 		if !ok {
-			i = len(out)
-			index[k] = i
-			out = append(out, findingGroup{Check: f.Check, Title: f.Title, Severity: f.Severity, Standards: f.Standards})
+			at = len(out)
+			index[k] = at
+			out = append(out, findingGroup{Check: f.Check, Title: f.Title, Severity: f.Severity, Standards: f.Standards, Findings: make([]finding.Finding, 0, counts[k])})
 		}
-		g := &out[i]
-		g.Findings = append(g.Findings, f)
+		g := &out[at]
+		g.Findings = append(g.Findings, *f)
 	}
 	for i := range out {
 		g := &out[i]
@@ -544,20 +549,30 @@ func group(findings []finding.Finding) []findingGroup {
 }
 
 func compareFindings(a, b finding.Finding) int {
-	return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Object.String(), b.Object.String()),
+	if d := cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line)); d != 0 {
+		return d
+	}
+	return cmp.Or(cmp.Compare(a.Object.String(), b.Object.String()),
 		cmp.Compare(a.Container, b.Container), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Message, b.Message))
 }
 
 // standing, accepted and unknown split findings three ways. Passes are in none of them.
 func split(findings []finding.Finding) (standing, accepted, unknown []finding.Finding) {
-	for _, f := range findings {
-		switch {
-		case f.Verdict == finding.Fail && f.AcceptedBy == 0:
-			standing = append(standing, f)
+	plainly := func(f *finding.Finding) bool { return f.Verdict == finding.Fail && f.AcceptedBy == 0 }
+	// Validation puts what stands first. When nothing else is among it, that part is taken as it is: there may be very many.
+	n := 0
+	for n < len(findings) && plainly(&findings[n]) {
+		n++
+	}
+	standing = findings[:n:n]
+	for i := n; i < len(findings); i++ {
+		switch f := &findings[i]; {
+		case plainly(f):
+			standing = append(standing, *f)
 		case f.Verdict == finding.Fail:
-			accepted = append(accepted, f)
+			accepted = append(accepted, *f)
 		case f.Verdict == finding.Unknown:
-			unknown = append(unknown, f)
+			unknown = append(unknown, *f)
 		}
 	}
 	return standing, accepted, unknown

@@ -1,7 +1,10 @@
 package report
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 
 	"github.com/intelgraph/bulwark/internal/check"
@@ -15,9 +18,8 @@ func writeJSON(w io.Writer, res *check.Result) error {
 	if r.Version == "" {
 		r.Version = "v1"
 	}
-	if r.Findings == nil {
-		r.Findings = []finding.Finding{}
-	}
+	// Findings are many: they are written one by one, in the same bytes, so that the text is never in memory as a whole.
+	r.Findings = []finding.Finding{}
 	if r.Exceptions == nil {
 		r.Exceptions = []finding.ExceptionResult{}
 	}
@@ -27,7 +29,35 @@ func writeJSON(w io.Writer, res *check.Result) error {
 	if r.Checks == nil {
 		r.Checks = []check.Tally{}
 	}
-	return encode(w, r)
+	if len(res.Findings) == 0 {
+		return encode(w, r)
+	}
+	var frame bytes.Buffer
+	if err := encode(&frame, r); err != nil {
+		return err
+	}
+	const empty = `"findings": []` // the first one is the result's own: before it stand only the version and numbers
+	head, tail, ok := bytes.Cut(frame.Bytes(), []byte(empty))
+	if !ok {
+		return errors.New("report: the validation's JSON has no list of findings")
+	}
+	out := bufio.NewWriter(w)
+	out.Write(head)
+	out.WriteString(`"findings": [`)
+	for i := range res.Findings {
+		b, err := json.MarshalIndent(&res.Findings[i], "    ", "  ")
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		out.WriteString("\n    ")
+		out.Write(b)
+	}
+	out.WriteString("\n  ]")
+	out.Write(tail)
+	return out.Flush() // gives the first error of all the writes
 }
 
 // encode writes indented JSON. HTML characters stay escaped: the output is often pasted into pages.
