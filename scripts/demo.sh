@@ -11,14 +11,13 @@ if [ "${1:-}" = inside ]; then
 	tail -n 1 build/deploy.log | sed 's/^/   /'
 	echo "3. validate: what the cluster has, against what the spec says"
 	# Findings do not end the demo: they are what the report is for.
-	build/bulwark validate -f "$platform" --kubeconfig "$KUBECONFIG" --context bulwark-lab -o json >build/validate.json 2>build/validate.log || [ $? -ne 2 ] || { cat build/validate.log; exit 1; }
-	build/bulwark report -f "$platform" --validate build/validate.json --kubeconfig "$KUBECONFIG" --context bulwark-lab -o build/report.json >/dev/null 2>build/report.log || true
-	grep -E '^  findings' build/report.log | sed 's/^  */   /' || true
+	build/bulwark validate -f "$platform" --context bulwark-lab -o json >build/validate.json 2>build/validate.log || [ $? -ne 2 ] || { cat build/validate.log; exit 1; }
+	build/bulwark validate -f "$platform" --context bulwark-lab 2>/dev/null | tail -n 1 | sed 's/^/   /'
 	echo "4. prove: every attack and its harmless twin, then again with each control removed in turn"
 	code=0
-	build/bulwark prove -f "$platform" --kubeconfig "$KUBECONFIG" --ablate --disposable --save build/prove.json >build/prove.log || code=$?
+	build/bulwark prove -f "$platform" --ablate --disposable --save build/prove.json >build/prove.log || code=$?
 	sed '$d' build/prove.log | sed 's/^/   /'
-	build/bulwark report -f "$platform" --kubeconfig "$KUBECONFIG" --context bulwark-lab --prove build/prove.json --validate build/validate.json -o build/report.html >/dev/null 2>build/report.log || { cat build/report.log; exit 1; }
+	build/bulwark report -f "$platform" --context bulwark-lab --prove build/prove.json --validate build/validate.json -o build/report.html >/dev/null 2>build/report.log || { cat build/report.log; exit 1; }
 	[ "$code" -eq 0 ] || { tail -n 1 build/prove.log; exit "$code"; }
 	echo "next: open build/report.html · read $platform · bulwark render --explain 'NetworkPolicy intelgraph-production/default-deny'"
 	echo "      on your cluster: bulwark deploy -f platform.yaml --stage audit, then warn, then enforce"
