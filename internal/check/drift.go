@@ -151,7 +151,14 @@ var driftUndeclaredPolicy = &Check{
 		if !ok || len(p.Spec.Ingress)+len(p.Spec.Egress) == 0 {
 			return ""
 		}
-		return fmt.Sprintf("it allows %d ways in and %d ways out that no flow of the spec declares", len(p.Spec.Ingress), len(p.Spec.Egress))
+		var ways []string
+		if n := len(p.Spec.Ingress); n > 0 {
+			ways = append(ways, "incoming traffic by "+itoa(n)+" rule(s)")
+		}
+		if n := len(p.Spec.Egress); n > 0 {
+			ways = append(ways, "outgoing traffic by "+itoa(n)+" rule(s)")
+		}
+		return "it allows " + strings.Join(ways, " and ") + "; no flow of the spec asks for them"
 	}),
 }
 
