@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	psaapi "k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
 
@@ -168,7 +167,7 @@ func TestPodSecurityLibraryAgrees(t *testing.T) {
 			n++
 			pod := w.Typed.(*corev1.Pod)
 			for _, l := range []psaapi.Level{psaapi.LevelBaseline, psaapi.LevelRestricted} {
-				var meta metav1.ObjectMeta = pod.ObjectMeta
+				meta := pod.ObjectMeta
 				verdict := policy.AggregateCheckResults(eval.EvaluatePod(psaapi.LevelVersion{Level: l, Version: version}, &meta, &pod.Spec))
 				var found []string
 				for _, f := range r.Findings {
