@@ -39,7 +39,10 @@ func Decode(file string, n *yaml.Node, into any) Errors {
 }
 
 // Value decodes n into the value that into points to.
-func (d *Decoder) Value(n *yaml.Node, into any) { d.value(n, reflect.ValueOf(into).Elem()) }
+func (d *Decoder) Value(n *yaml.Node, into any) {
+	v := reflect.ValueOf(into).Elem()
+	d.value(n, v, planOf(v.Type()))
+}
 
 // Errorf records an error at a node.
 func (d *Decoder) Errorf(n *yaml.Node, hint, format string, args ...any) {
@@ -56,7 +59,7 @@ func Describe(n *yaml.Node) string {
 	case yaml.AliasNode:
 		return Describe(n.Alias)
 	}
-	switch n.ShortTag() {
+	switch tagOf(n) {
 	case "!!null":
 		return "nothing"
 	case "!!bool":
@@ -71,9 +74,18 @@ var (
 	nodeUnmarshaler = reflect.TypeFor[NodeUnmarshaler]()
 	jsonUnmarshaler = reflect.TypeFor[json.Unmarshaler]()
 	posType         = reflect.TypeFor[Pos]()
+	textMap         = reflect.TypeFor[map[string]string]()
 )
 
-func (d *Decoder) value(n *yaml.Node, v reflect.Value) {
+// tagOf is n.ShortTag, which the parser has resolved already for nearly all nodes.
+func tagOf(n *yaml.Node) string {
+	if len(n.Tag) > 2 && n.Tag[:2] == "!!" {
+		return n.Tag
+	}
+	return n.ShortTag()
+}
+
+func (d *Decoder) value(n *yaml.Node, v reflect.Value, p *plan) {
 	if n.Kind == yaml.AliasNode {
 		if d.active[n.Alias] {
 			d.Errorf(n, "", "an alias contains itself")
@@ -83,42 +95,41 @@ func (d *Decoder) value(n *yaml.Node, v reflect.Value) {
 			d.active = map[*yaml.Node]bool{}
 		}
 		d.active[n.Alias] = true
-		d.value(n.Alias, v)
+		d.value(n.Alias, v, p)
 		delete(d.active, n.Alias)
 		return
 	}
-	null := n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null"
-	if v.Kind() == reflect.Pointer {
+	null := n.Kind == yaml.ScalarNode && tagOf(n) == "!!null"
+	if p.kind == reflect.Pointer {
 		if null {
 			v.SetZero()
 			return
 		}
 		if v.IsNil() {
-			v.Set(reflect.New(v.Type().Elem()))
+			v.Set(reflect.New(p.elem.typ))
 		}
-		d.value(n, v.Elem())
+		d.value(n, v.Elem(), p.elem)
 		return
 	}
-	if v.CanAddr() {
-		if pt := v.Addr().Type(); pt.Implements(nodeUnmarshaler) {
-			d.stamp(n, v)
-			v.Addr().Interface().(NodeUnmarshaler).UnmarshalNode(d, n)
-			return
-		} else if pt.Implements(jsonUnmarshaler) {
-			d.viaJSON(n, v)
-			return
-		}
+	if p.byNode && v.CanAddr() {
+		d.stamp(n, v, p)
+		v.Addr().Interface().(NodeUnmarshaler).UnmarshalNode(d, n)
+		return
+	}
+	if p.byJSON && v.CanAddr() {
+		d.viaJSON(n, v)
+		return
 	}
 	if null {
 		return
 	}
-	switch v.Kind() {
+	switch p.kind {
 	case reflect.Struct:
-		d.Struct(n, v)
+		d.structure(n, v, p)
 	case reflect.Map:
-		d.mapping(n, v)
+		d.mapping(n, v, p)
 	case reflect.Slice:
-		d.sequence(n, v)
+		d.sequence(n, v, p)
 	case reflect.Interface:
 		if x := d.Any(n); x != nil {
 			v.Set(reflect.ValueOf(x))
@@ -128,31 +139,33 @@ func (d *Decoder) value(n *yaml.Node, v reflect.Value) {
 	}
 }
 
-func (d *Decoder) stamp(n *yaml.Node, v reflect.Value) {
-	if v.Kind() != reflect.Struct {
-		return
-	}
-	if f := v.FieldByName("At"); f.IsValid() && f.Type() == posType {
-		f.Set(reflect.ValueOf(NodePos(d.File, n)))
+func (d *Decoder) stamp(n *yaml.Node, v reflect.Value, p *plan) {
+	if p.at != nil {
+		v.FieldByIndex(p.at).Set(reflect.ValueOf(NodePos(d.File, n)))
 	}
 }
 
 // Struct decodes a mapping into a struct by the struct's json tags, ignoring a NodeUnmarshaler on the struct itself, so
 // that an UnmarshalNode can fall back to the ordinary form.
-func (d *Decoder) Struct(n *yaml.Node, v reflect.Value) {
+func (d *Decoder) Struct(n *yaml.Node, v reflect.Value) { d.structure(n, v, planOf(v.Type())) }
+
+func (d *Decoder) structure(n *yaml.Node, v reflect.Value, p *plan) {
 	if n.Kind != yaml.MappingNode {
 		d.Errorf(n, "", "expected a mapping, found %s", Describe(n))
 		return
 	}
-	d.stamp(n, v)
-	fs := fieldsOf(v.Type())
+	d.stamp(n, v, p)
 	d.pairs(n, func(k, val *yaml.Node) {
-		idx, ok := fs.byName[k.Value]
+		f, ok := p.fields[k.Value]
 		if !ok {
-			d.Errorf(k, DidYouMean(k.Value, fs.names), "unknown field %q", k.Value)
+			d.Errorf(k, DidYouMean(k.Value, p.names), "unknown field %q", k.Value)
 			return
 		}
-		d.value(val, fieldByIndex(v, idx))
+		x := v
+		for _, i := range f.index {
+			x = x.Field(i)
+		}
+		d.value(val, x, f.plan)
 	})
 }
 
@@ -220,32 +233,47 @@ func (d *Decoder) merge(into, from *yaml.Node, f func(k, v *yaml.Node)) {
 	}
 }
 
-func (d *Decoder) mapping(n *yaml.Node, v reflect.Value) {
+func (d *Decoder) mapping(n *yaml.Node, v reflect.Value, p *plan) {
 	if n.Kind != yaml.MappingNode {
 		d.Errorf(n, "", "expected a mapping, found %s", Describe(n))
 		return
 	}
-	t := v.Type()
+	t := p.typ
 	if t.Key().Kind() != reflect.String {
 		d.Errorf(n, "", "cannot decode into %s", t)
 		return
 	}
+	if t == textMap && v.CanAddr() { // labels, annotations, data
+		m := make(map[string]string, len(n.Content)/2)
+		d.pairs(n, func(k, val *yaml.Node) {
+			var s string
+			switch {
+			case val.Kind == yaml.ScalarNode && tagOf(val) == "!!str" && !d.isWord(val):
+				s = val.Value
+			default:
+				d.value(val, reflect.ValueOf(&s).Elem(), p.elem)
+			}
+			m[d.keyOf(k)] = s
+		})
+		*v.Addr().Interface().(*map[string]string) = m
+		return
+	}
 	m := reflect.MakeMapWithSize(t, len(n.Content)/2)
 	d.pairs(n, func(k, val *yaml.Node) {
-		e := reflect.New(t.Elem()).Elem()
-		d.value(val, e)
+		e := reflect.New(p.elem.typ).Elem()
+		d.value(val, e, p.elem)
 		// A mapping entry that is empty ("name:") still exists; give pointers a value so that users need no nil checks.
-		if e.Kind() == reflect.Pointer && e.IsNil() {
-			e.Set(reflect.New(t.Elem().Elem()))
-			d.stamp(k, e.Elem())
+		if p.elem.kind == reflect.Pointer && e.IsNil() {
+			e.Set(reflect.New(p.elem.elem.typ))
+			d.stamp(k, e.Elem(), p.elem.elem)
 		}
-		m.SetMapIndex(reflect.ValueOf(k.Value).Convert(t.Key()), e)
+		m.SetMapIndex(reflect.ValueOf(d.keyOf(k)).Convert(t.Key()), e)
 	})
 	v.Set(m)
 }
 
-func (d *Decoder) sequence(n *yaml.Node, v reflect.Value) {
-	if v.Type().Elem().Kind() == reflect.Uint8 {
+func (d *Decoder) sequence(n *yaml.Node, v reflect.Value, p *plan) {
+	if p.elem.kind == reflect.Uint8 {
 		d.viaJSON(n, v)
 		return
 	}
@@ -253,11 +281,46 @@ func (d *Decoder) sequence(n *yaml.Node, v reflect.Value) {
 		d.Errorf(n, "", "expected a list, found %s", Describe(n))
 		return
 	}
-	s := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
+	s := reflect.MakeSlice(p.typ, len(n.Content), len(n.Content))
 	for i, x := range n.Content {
-		d.value(x, s.Index(i))
+		d.value(x, s.Index(i), p.elem)
 	}
 	v.Set(s)
+}
+
+// word gives the truth of a plain scalar that YAML 1.1 takes for true or false and YAML 1.2 for text.
+func word(v string) (truth, is bool) {
+	if len(v) > 3 || len(v) == 0 {
+		return false, false
+	}
+	switch v {
+	case "y", "Y", "yes", "Yes", "YES", "on", "On", "ON":
+		return true, true
+	case "n", "N", "no", "No", "NO", "off", "Off", "OFF":
+		return false, true
+	}
+	return false, false
+}
+
+const quotedStyles = yaml.DoubleQuotedStyle | yaml.SingleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle | yaml.TaggedStyle
+
+// isWord reports whether a scalar is true or false to this decoder though the parser took it for text.
+func (d *Decoder) isWord(n *yaml.Node) bool {
+	if !d.YAML11 || n.Style&quotedStyles != 0 {
+		return false
+	}
+	_, is := word(n.Value)
+	return is
+}
+
+// keyOf gives a key as JSON has it: the key "on" is true to YAML 1.1, and "true" to JSON.
+func (d *Decoder) keyOf(k *yaml.Node) string {
+	if d.YAML11 && len(k.Value) <= 3 && k.Style&quotedStyles == 0 {
+		if truth, is := word(k.Value); is {
+			return strconv.FormatBool(truth)
+		}
+	}
+	return k.Value
 }
 
 func (d *Decoder) scalar(n *yaml.Node, v reflect.Value) {
@@ -265,15 +328,24 @@ func (d *Decoder) scalar(n *yaml.Node, v reflect.Value) {
 		d.Errorf(n, "", "expected %s, found %s", wanted(v.Kind()), Describe(n))
 		return
 	}
-	tag := n.ShortTag()
+	tag := tagOf(n)
 	switch v.Kind() {
 	case reflect.String:
 		if tag != "!!str" && tag != "!!timestamp" {
 			d.Errorf(n, fmt.Sprintf("quote it: %q", n.Value), "expected text, found %s", Describe(n))
 			return
 		}
+		if d.isWord(n) {
+			d.Errorf(n, fmt.Sprintf("quote it: %q", n.Value), "expected text, found true or false, which is what a bare %s means", n.Value)
+			return
+		}
 		v.SetString(n.Value)
 	case reflect.Bool:
+		if d.isWord(n) {
+			truth, _ := word(n.Value)
+			v.SetBool(truth)
+			return
+		}
 		b, err := strconv.ParseBool(strings.ToLower(n.Value))
 		if tag != "!!bool" || err != nil {
 			d.Errorf(n, "", "expected true or false, found %s", Describe(n))
@@ -281,9 +353,13 @@ func (d *Decoder) scalar(n *yaml.Node, v reflect.Value) {
 		}
 		v.SetBool(b)
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		var i int64
-		if tag != "!!int" || n.Decode(&i) != nil || v.OverflowInt(i) {
+		i, ok := whole(n, tag)
+		if !ok {
 			d.Errorf(n, "", "expected a whole number, found %s", Describe(n))
+			return
+		}
+		if v.OverflowInt(i) {
+			d.Errorf(n, "", "%s is too large a number here", n.Value)
 			return
 		}
 		v.SetInt(i)
@@ -306,6 +382,27 @@ func (d *Decoder) scalar(n *yaml.Node, v reflect.Value) {
 	}
 }
 
+// whole reads an int as the library does, and faster where it is written in the usual way.
+func whole(n *yaml.Node, tag string) (int64, bool) {
+	if tag != "!!int" {
+		return 0, false
+	}
+	if v := n.Value; len(v) > 0 && len(v) < 18 && (v[0] != '0' || len(v) == 1) {
+		i := int64(0)
+		for k := 0; ; k++ {
+			if k == len(v) {
+				return i, true
+			}
+			if v[k] < '0' || v[k] > '9' {
+				break
+			}
+			i = i*10 + int64(v[k]-'0')
+		}
+	}
+	var i int64
+	return i, n.Decode(&i) == nil
+}
+
 func wanted(k reflect.Kind) string {
 	switch k {
 	case reflect.String:
@@ -318,13 +415,52 @@ func wanted(k reflect.Kind) string {
 
 // viaJSON serves types with their own JSON form: quantities, times, int-or-string.
 func (d *Decoder) viaJSON(n *yaml.Node, v reflect.Value) {
-	b, err := json.Marshal(d.Any(n))
+	b, ok := d.scalarJSON(n)
+	var err error
+	if !ok {
+		b, err = json.Marshal(d.Any(n))
+	}
 	if err == nil {
-		err = json.Unmarshal(b, v.Addr().Interface())
+		if u, own := v.Addr().Interface().(json.Unmarshaler); own && ok {
+			err = u.UnmarshalJSON(b)
+		} else {
+			err = json.Unmarshal(b, v.Addr().Interface())
+		}
 	}
 	if err != nil {
 		d.Errorf(n, "", "%s: %s", v.Type().Name(), strings.TrimPrefix(err.Error(), "json: "))
 	}
+}
+
+// scalarJSON writes a scalar as JSON where that needs no thought.
+func (d *Decoder) scalarJSON(n *yaml.Node) ([]byte, bool) {
+	if n.Kind != yaml.ScalarNode {
+		return nil, false
+	}
+	v := n.Value
+	switch tagOf(n) {
+	case "!!str":
+		if d.isWord(n) {
+			return nil, false
+		}
+		for i := 0; i < len(v); i++ {
+			if c := v[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+				return nil, false
+			}
+		}
+		b := make([]byte, 0, len(v)+2)
+		b = append(b, '"')
+		b = append(b, v...)
+		return append(b, '"'), true
+	case "!!int":
+		for i := 0; i < len(v); i++ {
+			if v[i] < '0' || v[i] > '9' || v[0] == '0' && len(v) > 1 || len(v) > 17 {
+				return nil, false
+			}
+		}
+		return []byte(v), true
+	}
+	return nil, false
 }
 
 // Any gives the node as map[string]any, []any, string, bool, int64, float64 or nil: the shapes that encoding/json and
@@ -335,7 +471,7 @@ func (d *Decoder) Any(n *yaml.Node) any {
 		return d.Any(n.Alias)
 	case yaml.MappingNode:
 		m := make(map[string]any, len(n.Content)/2)
-		d.pairs(n, func(k, v *yaml.Node) { m[k.Value] = d.Any(v) })
+		d.pairs(n, func(k, v *yaml.Node) { m[d.keyOf(k)] = d.Any(v) })
 		return m
 	case yaml.SequenceNode:
 		s := make([]any, len(n.Content))
@@ -344,15 +480,19 @@ func (d *Decoder) Any(n *yaml.Node) any {
 		}
 		return s
 	}
-	switch n.ShortTag() {
+	switch tag := tagOf(n); tag {
 	case "!!null":
 		return nil
+	case "!!str":
+		if d.isWord(n) {
+			truth, _ := word(n.Value)
+			return truth
+		}
 	case "!!bool":
 		b, _ := strconv.ParseBool(strings.ToLower(n.Value))
 		return b
 	case "!!int":
-		var i int64
-		if n.Decode(&i) == nil {
+		if i, ok := whole(n, tag); ok {
 			return i
 		}
 		var f float64
@@ -368,49 +508,82 @@ func (d *Decoder) Any(n *yaml.Node) any {
 	return n.Value
 }
 
-type fields struct {
-	byName map[string][]int
+// plan is what the decoder knows of a type.
+type plan struct {
+	typ            reflect.Type
+	kind           reflect.Kind
+	byNode, byJSON bool
+	// elem is the plan of what a pointer, slice or map holds.
+	elem *plan
+	// fields, by JSON name; names are sorted, for messages.
+	fields map[string]*field
 	names  []string
+	// at is the index of the field At, which receives the place.
+	at []int
 }
 
-var fieldCache sync.Map // reflect.Type → *fields; a pure function of the type
+type field struct {
+	index []int
+	plan  *plan
+}
 
-func fieldsOf(t reflect.Type) *fields {
-	if f, ok := fieldCache.Load(t); ok {
-		return f.(*fields)
+var plans sync.Map // reflect.Type → *plan; a pure function of the type
+
+func planOf(t reflect.Type) *plan {
+	if p, ok := plans.Load(t); ok {
+		return p.(*plan)
 	}
-	f := &fields{byName: map[string][]int{}}
-	var add func(t reflect.Type, at []int)
-	add = func(t reflect.Type, at []int) {
-		for i := range t.NumField() {
-			sf := t.Field(i)
-			name, opts, _ := strings.Cut(sf.Tag.Get("json"), ",")
-			idx := append(slices.Clone(at), i)
-			if sf.Anonymous && (name == "" || strings.Contains(opts, "inline")) && sf.Type.Kind() == reflect.Struct {
-				add(sf.Type, idx)
-				continue
-			}
-			if !sf.IsExported() || name == "-" {
-				continue
-			}
-			if name == "" {
-				name = sf.Name
-			}
-			f.byName[name] = idx
-			f.names = append(f.names, name)
+	// A type may contain itself, so the plan is complete only when all that it reaches are: build them together.
+	building := map[reflect.Type]*plan{}
+	p := build(t, building)
+	for t, p := range building {
+		plans.LoadOrStore(t, p)
+	}
+	return p
+}
+
+func build(t reflect.Type, building map[reflect.Type]*plan) *plan {
+	if p, ok := plans.Load(t); ok {
+		return p.(*plan)
+	}
+	if p, ok := building[t]; ok {
+		return p
+	}
+	p := &plan{typ: t, kind: t.Kind(), byNode: reflect.PointerTo(t).Implements(nodeUnmarshaler)}
+	p.byJSON = !p.byNode && reflect.PointerTo(t).Implements(jsonUnmarshaler)
+	building[t] = p
+	switch p.kind {
+	case reflect.Pointer, reflect.Slice, reflect.Map:
+		p.elem = build(t.Elem(), building)
+	case reflect.Struct:
+		if f, ok := t.FieldByName("At"); ok && f.Type == posType {
+			p.at = f.Index
 		}
+		p.fields = map[string]*field{}
+		var add func(t reflect.Type, at []int)
+		add = func(t reflect.Type, at []int) {
+			for i := range t.NumField() {
+				sf := t.Field(i)
+				name, opts, _ := strings.Cut(sf.Tag.Get("json"), ",")
+				idx := append(slices.Clone(at), i)
+				if sf.Anonymous && (name == "" || strings.Contains(opts, "inline")) && sf.Type.Kind() == reflect.Struct {
+					add(sf.Type, idx)
+					continue
+				}
+				if !sf.IsExported() || name == "-" {
+					continue
+				}
+				if name == "" {
+					name = sf.Name
+				}
+				p.fields[name] = &field{index: idx, plan: build(sf.Type, building)}
+				p.names = append(p.names, name)
+			}
+		}
+		add(t, nil)
+		slices.Sort(p.names)
 	}
-	add(t, nil)
-	slices.Sort(f.names)
-	fieldCache.Store(t, f)
-	return f
-}
-
-func fieldByIndex(v reflect.Value, idx []int) reflect.Value {
-	for _, i := range idx {
-		v = v.Field(i)
-	}
-	return v
+	return p
 }
 
 // DidYouMean gives `did you mean "x"?` for the nearest of the names, or a list of them when none is near and they are

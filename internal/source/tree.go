@@ -24,7 +24,7 @@ type mark struct {
 
 // NewTree notes the places of a node that Parse gave.
 func NewTree(file string, n *yaml.Node) Tree {
-	t := Tree{file: file, marks: make([]mark, 0, 64)}
+	t := Tree{file: file, marks: make([]mark, 0, countMarks(n))}
 	t.add("", n.Line, n)
 	return t
 }
@@ -36,6 +36,18 @@ func (t Tree) Move(f func(line int) int) Tree {
 		out.marks[i].line = int32(f(int(out.marks[i].line)))
 	}
 	return out
+}
+
+func countMarks(n *yaml.Node) int {
+	c := 1
+	step, first := 1, 0
+	if n.Kind == yaml.MappingNode {
+		step, first = 2, 1
+	}
+	for i := first; i < len(n.Content); i += step {
+		c += countMarks(n.Content[i])
+	}
+	return c
 }
 
 func (t *Tree) add(key string, line int, n *yaml.Node) {
