@@ -253,4 +253,45 @@ func TestLiveStages(t *testing.T) {
 			return rep.Summary.Detected == 2
 		})
 	}
+
+	// The cluster warns now and the plan refuses: what ablation takes away it must put back as it was.
+	ctx := context.Background()
+	d, err := prove.FromCluster(ctx, lab.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	offline, err := prove.NewOffline(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rm, err := prove.NewLiveRemover(lab.Config, engine, offline, w.plan, w.attacks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cl, err := kubernetes.NewForConfig(lab.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bindings := cl.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
+	name := admission.Name("intelgraph", "image-digests")
+	before, err := bindings.Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rm.Remove(ctx, "binding/image-digests"); err != nil {
+		t.Fatal(err)
+	}
+	if err := rm.Restore(ctx, "binding/image-digests"); err != nil {
+		t.Fatal(err)
+	}
+	after, err := bindings.Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before.Spec, after.Spec); diff != "" || before.UID == after.UID {
+		t.Errorf("the binding is not as it was (-before +after), or was not removed:\n%s", diff)
+	}
+	if diff := cmp.Diff(before.Labels, after.Labels); diff != "" {
+		t.Error(diff)
+	}
 }

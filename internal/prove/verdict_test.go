@@ -12,11 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	admv1 "k8s.io/api/admissionregistration/v1"
 	authv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 
 	"github.com/intelgraph/bulwark/internal/attack"
@@ -255,5 +257,19 @@ func TestForeignPolicyWithParameters(t *testing.T) {
 	// Of the compiled platform, everything must be judged.
 	if _, err := NewOffline(&Defences{Policies: policies{pol("x", "pods", params, "true")}}); err == nil {
 		t.Error("a compiled policy that cannot be judged is no error")
+	}
+}
+
+// TestPutBackAsItWas: a namespace gets back the values that the cluster had, for the labels that are the platform's.
+func TestPutBackAsItWas(t *testing.T) {
+	object := func(labels map[string]any) *unstructured.Unstructured {
+		return &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": "ns", "labels": labels}}}
+	}
+	live := object(map[string]any{"example.com/theirs": "1", "x.ai/level": "low", "pod-security.kubernetes.io/warn": "restricted", "kubernetes.io/metadata.name": "ns"})
+	live.SetResourceVersion("7")
+	planned := object(map[string]any{"x.ai/level": "high", "pod-security.kubernetes.io/enforce": "restricted"})
+	want := object(map[string]any{"x.ai/level": "low", "pod-security.kubernetes.io/warn": "restricted"})
+	if diff := cmp.Diff(want.Object, asApplied(live, planned).Object); diff != "" {
+		t.Error(diff)
 	}
 }
