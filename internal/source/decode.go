@@ -354,6 +354,13 @@ func (d *Decoder) scalar(n *yaml.Node, v reflect.Value) {
 		v.SetBool(b)
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		i, ok := whole(n, tag)
+		if !ok && d.YAML11 && tag == "!!float" {
+			// JSON does not tell 1e3, 1.0 or 08 from a whole number.
+			var x float64
+			if n.Decode(&x) == nil && x == float64(int64(x)) && x > -1<<53 && x < 1<<53 {
+				i, ok = int64(x), true
+			}
+		}
 		if !ok {
 			d.Errorf(n, "", "expected a whole number, found %s", Describe(n))
 			return
