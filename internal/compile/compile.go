@@ -66,14 +66,22 @@ func Compile(p *spec.Platform, lock *spec.Lock, opts Options) (*artifact.Plan, e
 	slices.SortStableFunc(plan.Gaps, func(a, b artifact.Gap) int {
 		return slices.Index(artifact.Layers, a.Layer) - slices.Index(artifact.Layers, b.Layer)
 	})
+	if err := unique(plan.Artifacts); err != nil {
+		return nil, err
+	}
+	return plan, nil
+}
+
+// unique gives an error when two artifacts are one object, or one file.
+func unique(artifacts []artifact.Artifact) error {
 	seen := map[string]bool{}
-	for _, a := range plan.Artifacts {
+	for _, a := range artifacts {
 		if seen[a.ID()] {
-			return nil, fmt.Errorf("%s is generated twice, because of %s; rename one of the two in the spec", a.ID(), artifact.Because(a.Why))
+			return fmt.Errorf("%s is generated twice, because of %s; rename one of the two in the spec", a.ID(), artifact.Because(a.Why))
 		}
 		seen[a.ID()] = true
 	}
-	return plan, nil
+	return nil
 }
 
 // ranks is the order of deployment: a thing comes after what it needs, and what closes comes before what runs.

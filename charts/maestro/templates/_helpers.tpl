@@ -77,7 +77,7 @@ spec:
   containers:
     - name: {{ .name | quote }}
       image: {{ include "platform.image" . | quote }}
-      imagePullPolicy: IfNotPresent
+      imagePullPolicy: {{ if .component.image.digest }}IfNotPresent{{ else }}Always{{ end }}
       securityContext:
         {{- toYaml .component.securityContext | nindent 8 }}
         seccompProfile:

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/intelgraph/bulwark/internal/artifact"
+	"github.com/intelgraph/bulwark/internal/compile/implied"
 	"github.com/intelgraph/bulwark/internal/spec"
 )
 
@@ -134,7 +135,7 @@ func SeccompProfile(platform, runtime string) string {
 func Policies(p *spec.Platform) []Policy {
 	s := &p.Spec
 	component := func(name string) artifact.Cause {
-		return spec.Cause(s.Components[name].At, "spec.components."+name)
+		return implied.ComponentWhy(p, name)
 	}
 	var components []artifact.Cause
 	for _, n := range spec.Sorted(s.Components) {
@@ -150,7 +151,7 @@ func Policies(p *spec.Platform) []Policy {
 		Offenders:   "variables.required.filter(l, variables.labels[?l].orValue('') == '')",
 		Message:     "these labels are required on the pod: ",
 		ReadsLabels: true,
-		Why:         []artifact.Cause{spec.Cause(s.At, "spec.labelPrefix")},
+		Why:         []artifact.Cause{implied.Why(p, "spec.labelPrefix")},
 	}}
 
 	out = append(out, identity(p, key, components))
@@ -166,7 +167,7 @@ func Policies(p *spec.Platform) []Policy {
 			},
 			Offenders: eachImage("variables.registries.exists(r, %s.startsWith(r) && %s.substring(size(r)).matches(variables.reference))"),
 			Message:   "these images are not from a trusted registry: ",
-			Why:       []artifact.Cause{spec.Cause(s.Trust.At, "spec.trust.registries")},
+			Why:       []artifact.Cause{implied.Why(p, "spec.trust.registries")},
 		})
 	}
 	out = append(out, Policy{
@@ -359,7 +360,7 @@ func namespaces(p *spec.Platform) Policy {
 	enforce, version, level := map[string]string{}, map[string]string{}, map[string]string{}
 	for _, n := range spec.Sorted(p.Spec.Namespaces) {
 		ns := p.Spec.Namespaces[n]
-		why = append(why, spec.Cause(ns.At, "spec.namespaces."+n))
+		why = append(why, implied.Why(p, implied.Path("spec", "namespaces", n)))
 		enforce[n], version[n], level[n] = ns.PodSecurity, "v"+p.Spec.Kubernetes, ns.Level
 	}
 	// A namespace that is made anew is compared with what the spec says, one that is there with what it was.
@@ -406,7 +407,7 @@ func policies(p *spec.Platform, guarded []Policy) Policy {
 		Offenders: "variables.names.filter(n, n == oldObject.metadata.name && (request.operation == 'DELETE' || object.spec != oldObject.spec || object.metadata.?labels != oldObject.metadata.?labels))",
 		Unless:    Guard(p.Metadata.Name),
 		Message:   "this admission policy protects the platform and may only be changed by who may change the platform's guards: ",
-		Why:       []artifact.Cause{spec.Cause(p.Spec.At, "spec.has")},
+		Why:       []artifact.Cause{implied.Why(p, "spec.has")},
 	}
 }
 
