@@ -38,14 +38,15 @@ func (c *conn) apply(ctx context.Context, f *forecast, opts Options, res *Result
 	}
 	fresh := 0
 	for i, it := range f.items {
-		if fresh > 0 && !(it.is("Namespace") && it.live == nil) {
+		isNew := it.is("Namespace") && it.live == nil
+		if fresh > 0 && !isNew {
 			// The last of the new namespaces was made: what follows needs them.
 			if at, err := c.waitNamespaces(ctx, f.items[:i], opts); err != nil {
 				return end(i, at, err)
 			}
 			fresh = 0
 		}
-		if it.is("Namespace") && it.live == nil {
+		if isNew {
 			fresh++
 		}
 		if it.expect == Unchanged {

@@ -277,7 +277,7 @@ func residue(want, would *unstructured.Unstructured) []string {
 func ownersOf(o *unstructured.Unstructured, label string) string {
 	var out []string
 	for _, m := range o.GetManagedFields() {
-		if m.FieldsV1 != nil && strings.Contains(string(m.FieldsV1.Raw), `"f:`+label+`"`) {
+		if m.FieldsV1 != nil && strings.Contains(m.FieldsV1.GetRawString(), `"f:`+label+`"`) {
 			out = append(out, m.Manager)
 		}
 	}

@@ -98,11 +98,6 @@ func (c *conn) prunable(items []*item) []prunableResource {
 				break
 			}
 		}
-		if gk.Group == "" {
-			if r, ok := c.served[gk.WithVersion("v1")]; ok {
-				add(gk, r)
-			}
-		}
 	}
 	// Custom kinds go first: they point to built-in ones, never the other way round.
 	var custom []prunableResource
@@ -134,7 +129,7 @@ func (c *conn) leftovers(ctx context.Context, items []*item, platform string) ([
 		for {
 			page, err := c.dyn.Resource(r.GroupVersionResource).List(ctx, list)
 			if err != nil {
-				return nil, fmt.Errorf("list %s: %w", r.GroupVersionResource.GroupResource(), err)
+				return nil, fmt.Errorf("list %s: %w", r.GroupResource(), err)
 			}
 			for i := range page.Items {
 				o := &page.Items[i]

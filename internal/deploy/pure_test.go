@@ -114,7 +114,7 @@ func TestCompare(t *testing.T) {
 		o := object("v1", "ConfigMap", "a", "x", "data", map[string]any{"k": "v"})
 		o.SetResourceVersion("1")
 		now := metav1.Now()
-		o.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: FieldManager, Operation: "Apply", Time: &now, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:data":{}}`)}}})
+		o.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: FieldManager, Operation: "Apply", Time: &now, FieldsV1: metav1.NewFieldsV1(`{"f:data":{}}`)}})
 		if change != nil {
 			change(o)
 		}
@@ -140,7 +140,7 @@ func TestCompare(t *testing.T) {
 		{"a value", base(nil), func(o *unstructured.Unstructured) { o.Object["data"] = map[string]any{"k": "w"} }, Configured},
 		{"only the owner", base(nil), func(o *unstructured.Unstructured) {
 			m := o.GetManagedFields()
-			m[0].FieldsV1 = &metav1.FieldsV1{Raw: []byte(`{}`)}
+			m[0].FieldsV1 = metav1.NewFieldsV1(`{}`)
 			o.SetManagedFields(m)
 		}, Configured},
 	} {
