@@ -9,6 +9,7 @@ import (
 	"github.com/intelgraph/bulwark/internal/artifact"
 	"github.com/intelgraph/bulwark/internal/compile/access"
 	"github.com/intelgraph/bulwark/internal/compile/admission"
+	"github.com/intelgraph/bulwark/internal/compile/implied"
 	"github.com/intelgraph/bulwark/internal/compile/network"
 	"github.com/intelgraph/bulwark/internal/compile/pods"
 	"github.com/intelgraph/bulwark/internal/spec"
@@ -50,6 +51,9 @@ func Compile(p *spec.Platform, lock *spec.Lock, opts Options) (*artifact.Plan, e
 		stage = artifact.Enforce
 	}
 	if err := CheckStage(stage); err != nil {
+		return nil, err
+	}
+	if err := implied.Reserved(p); err != nil {
 		return nil, err
 	}
 	plan := &artifact.Plan{Platform: p.Metadata.Name}

@@ -357,7 +357,7 @@ func TestDaemonSetWithStorage(t *testing.T) {
 func TestNamesCannotMeet(t *testing.T) {
 	p, _ := load(t, platforms[0])
 	ask := []*spec.Ask{{Resource: "configmaps", Names: []string{"x"}, Verbs: []string{"get"}}}
-	for _, name := range []string{"monitoring", "secret-rotator", "external-secrets-token", "default", "api-server", "istiod", "team", "component", "from", "to", "allow-dns"} {
+	for _, name := range []string{"monitoring", "external-secrets-token", "default", "api-server", "istiod", "team", "component", "from", "to", "allow-dns"} {
 		c := *p.Spec.Components["server"]
 		c.MayAsk, c.ServiceAccount = ask, name
 		p.Spec.Components[name] = &c
@@ -368,6 +368,18 @@ func TestNamesCannotMeet(t *testing.T) {
 	}
 	if _, err := Compile(p, nil, Options{}); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestReserved(t *testing.T) {
+	for name, account := range map[string]string{"secret-rotator": "x", "a": "secret-rotator-sa", "b": "external-secrets-sa", "c": "monitoring-sa"} {
+		p, _ := load(t, platforms[0])
+		c := *p.Spec.Components["server"]
+		c.ServiceAccount = account
+		p.Spec.Components[name] = &c
+		if _, err := Compile(p, nil, Options{}); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("component %s with account %s: %v", name, account, err)
+		}
 	}
 }
 

@@ -4,10 +4,12 @@
 package implied
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/intelgraph/bulwark/internal/artifact"
+	"github.com/intelgraph/bulwark/internal/source"
 	"github.com/intelgraph/bulwark/internal/spec"
 )
 
@@ -85,6 +87,34 @@ func Account(name string, c *spec.Component) string {
 		return c.ServiceAccount
 	}
 	return name
+}
+
+// Reserved gives an error for each component that takes the name or the account of something implied: its pods would be
+// taken for the rotator by the network, or get rights that were meant for another.
+func Reserved(p *spec.Platform) error {
+	accounts := map[string]string{}
+	for _, u := range SecretUses(p) {
+		accounts[u.Namespace+"/"+ExternalSecretsAccount] = "the secret store"
+	}
+	rotators := map[string]bool{}
+	for _, r := range Rotations(p) {
+		accounts[r.Namespace+"/"+RotatorAccount] = "the rotator of secrets"
+		rotators[r.Namespace] = true
+	}
+	if p.Spec.HasFeature("prometheus-operator") {
+		accounts[Home(p)+"/"+MonitoringAccount] = "monitoring"
+	}
+	var errs source.Errors
+	for _, name := range spec.Sorted(p.Spec.Components) {
+		c := p.Spec.Components[name]
+		if name == Rotator && rotators[c.Namespace] {
+			errs = append(errs, &source.Error{Pos: p.Where(Path("spec", "components", name)), Msg: fmt.Sprintf("component %q has the name of the rotator of secrets, so its pods could reach what that reaches", name), Hint: "give the component another name"})
+		}
+		if of := accounts[c.Namespace+"/"+Account(name, c)]; of != "" {
+			errs = append(errs, &source.Error{Pos: p.Where(Path("spec", "components", name, "serviceAccount")), Msg: fmt.Sprintf("component %q has the service account %q, which is that of %s", name, Account(name, c), of), Hint: "give the component an account of its own"})
+		}
+	}
+	return errs.AsError()
 }
 
 // SecretUse is a namespace in which components use secrets of the store.

@@ -75,7 +75,7 @@ func Flows(p *spec.Platform) ([]Flow, []artifact.Gap) {
 type builder struct {
 	p     *spec.Platform
 	flows map[string]*Flow
-	// routed has the components and ports that a `from: route` flow names: "component:port".
+	// routed has the components and ports that a flow from the route or its gateway names: "component:port".
 	routed map[string]bool
 	// plain and ruled have the causes of flows without and with http rules, by "from>to:port".
 	plain, ruled map[string]artifact.Cause
@@ -161,7 +161,7 @@ func (b *builder) pair(from string, t spec.Target, f *spec.Flow, why artifact.Ca
 		portName = fmt.Sprint(t.Port)
 	}
 
-	if from == "route" {
+	if from == "route" || target != nil && from == implied.Gateway(b.p, target) {
 		if target == nil {
 			b.part.Gap(artifact.Network, arrow("route", toName, portName), "closed: only components of the platform have a route", why)
 			return
