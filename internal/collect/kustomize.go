@@ -153,6 +153,9 @@ func remoteIn(file string, n *yaml.Node, field string) []reference {
 		if remoteScheme.MatchString(l) {
 			at := source.NodePos(file, n)
 			at.Line += i
+			if n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
+				at.Line++ // the text begins below its indicator
+			}
 			out = append(out, reference{path: strings.TrimSpace(l), at: at, field: field})
 		}
 	}
@@ -167,10 +170,7 @@ func remote(p string) bool {
 // vet refuses what must not run: anything remote, plugins that execute something, and Helm, in this kustomization and
 // all that it uses. It also says which file or folder does not exist, by line.
 func vet(file string, limits source.Limits, seen map[string]bool) []*source.Error {
-	real, err := filepath.EvalSymlinks(file)
-	if err != nil {
-		real = file
-	}
+	real := realPath(file)
 	if seen[real] {
 		return nil
 	}
@@ -251,15 +251,22 @@ func usedByKustomizations(dir string, opts Options) map[string]bool {
 			if !filepath.IsAbs(t) {
 				t = filepath.Join(filepath.Dir(p), t)
 			}
-			if abs, err := filepath.Abs(t); err == nil {
-				if real, err := filepath.EvalSymlinks(abs); err == nil {
-					used[real] = true
-				}
-			}
+			used[realPath(t)] = true
 		}
 		return nil
 	})
 	return used
+}
+
+// realPath is absolute and free of links; of a path that does not exist, only absolute.
+func realPath(p string) string {
+	if abs, err := filepath.Abs(p); err == nil {
+		p = abs
+	}
+	if real, err := filepath.EvalSymlinks(p); err == nil {
+		p = real
+	}
+	return p
 }
 
 // kyaml keeps the OpenAPI schema of the running build in globals.
@@ -274,7 +281,15 @@ func (w *walker) kustomization(ctx context.Context, dir string) {
 		return
 	}
 	what := "kustomization " + dir
-	if problems := vet(file, w.opts.Limits, map[string]bool{}); len(problems) > 0 {
+	if w.built == nil {
+		w.built = map[string]bool{}
+	}
+	seen := map[string]bool{} // of this build alone: a base that another build could not use must be refused here too
+	problems := vet(file, w.opts.Limits, seen)
+	for f := range seen {
+		w.built[f] = true
+	}
+	if len(problems) > 0 {
 		var n []finding.NotJudged
 		for _, p := range problems {
 			n = append(n, refusal(what, p))

@@ -29,6 +29,10 @@ type walker struct {
 	entered []string
 	// kustomized holds the real paths that some kustomization uses; they are judged where they are used.
 	kustomized map[string]bool
+	// built holds the real paths of the kustomization files that were looked at, as roots or as parts of one.
+	built map[string]bool
+	// parts are folders whose kustomization was left to another one.
+	parts []string
 }
 
 func (w *walker) paths(ctx context.Context, paths []string) error {
@@ -67,6 +71,12 @@ func (w *walker) paths(ctx context.Context, paths []string) error {
 			w.chart(ctx, filepath.Dir(p))
 		default:
 			w.file(p, info, true)
+		}
+	}
+	// Kustomizations that use each other in a circle are part of none.
+	for _, dir := range w.parts {
+		if !w.built[realPath(kustomizationFile(dir))] {
+			w.kustomization(ctx, dir)
 		}
 	}
 	return nil
@@ -139,13 +149,13 @@ func (w *walker) folder(ctx context.Context, dir string) {
 	for n := range names {
 		own = own || isKustomization(n)
 	}
-	if len(w.entered) == 1 || w.kustomized == nil {
+	if len(w.entered) == 1 {
 		w.kustomized = usedByKustomizations(dir, w.opts)
 	}
 	if own {
 		switch {
 		case len(w.entered) > 1 && w.kustomized[real]:
-			// Built as part of the kustomization that uses it.
+			w.parts = append(w.parts, dir) // built as part of the kustomization that uses it
 		default:
 			w.kustomization(ctx, dir)
 		}
@@ -174,14 +184,7 @@ func (w *walker) uses(p string) bool {
 	if len(w.kustomized) == 0 {
 		return false
 	}
-	abs, err := filepath.Abs(p)
-	if err != nil {
-		return false
-	}
-	if real, err := filepath.EvalSymlinks(abs); err == nil {
-		abs = real
-	}
-	return w.kustomized[abs]
+	return w.kustomized[realPath(p)]
 }
 
 func manifest(name string) bool {

@@ -182,7 +182,7 @@ func (d *Decoder) pairs(n *yaml.Node, f func(k, v *yaml.Node)) {
 			k = k.Alias
 		}
 		if k.Kind != yaml.ScalarNode {
-			d.Errorf(k, "", "a key must be text, found %s", Describe(k))
+			d.Errorf(k, templateHint(n), "a key must be text, found %s", Describe(k))
 			continue
 		}
 		if k.Tag == "!!merge" {
@@ -325,7 +325,7 @@ func (d *Decoder) keyOf(k *yaml.Node) string {
 
 func (d *Decoder) scalar(n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.ScalarNode {
-		d.Errorf(n, "", "expected %s, found %s", wanted(v.Kind()), Describe(n))
+		d.Errorf(n, templateHint(n), "expected %s, found %s", wanted(v.Kind()), Describe(n))
 		return
 	}
 	tag := tagOf(n)
@@ -408,6 +408,14 @@ func whole(n *yaml.Node, tag string) (int64, bool) {
 	}
 	var i int64
 	return i, n.Decode(&i) == nil
+}
+
+// templateHint knows "{{ .Values.name }}", which YAML takes for a mapping with a mapping as its key.
+func templateHint(n *yaml.Node) string {
+	if n.Kind == yaml.MappingNode && n.Style&yaml.FlowStyle != 0 && len(n.Content) > 0 && n.Content[0].Kind == yaml.MappingNode {
+		return "{{ … }} is a template's; render it first"
+	}
+	return ""
 }
 
 func wanted(k reflect.Kind) string {
