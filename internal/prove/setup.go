@@ -145,11 +145,13 @@ func impersonate(ctx context.Context, cfg *rest.Config, attacks []attack.Attack)
 	return nil
 }
 
-// Times of the lease: a run that was killed is forgotten after leaseLife.
+// Times of the lease. Who finds one that is not renewed for leaseLife takes it: its run was killed.
 const (
 	leaseName  = "bulwark-prove"
-	leaseLife  = 30 * time.Second
-	leaseRenew = 10 * time.Second
+	leaseLife  = 15 * time.Second
+	leaseRenew = 4 * time.Second
+	// leaseOld is beyond what clocks differ by; a lease of that age need not be watched first.
+	leaseOld = 10 * time.Minute
 )
 
 // lock takes the lease that keeps two runs apart: they would take each other's rights and pods away.
@@ -158,20 +160,42 @@ func (r *runner) lock(ctx context.Context, ns string) error {
 	me, life := uuid.NewString(), int32(leaseLife/time.Second)
 	now := metav1.NowMicro()
 	mine := &coordv1.Lease{ObjectMeta: temporary(leaseName, ns), Spec: coordv1.LeaseSpec{HolderIdentity: &me, LeaseDurationSeconds: &life, AcquireTime: &now, RenewTime: &now}}
-	held, err := leases.Create(ctx, mine, metav1.CreateOptions{})
-	if apierrors.IsAlreadyExists(err) {
-		if held, err = leases.Get(ctx, leaseName, metav1.GetOptions{}); err != nil {
+	busy := fmt.Errorf("another run of prove is going on in this cluster and renews its lease %s/%s; wait for it", ns, leaseName)
+	var held, first *coordv1.Lease
+	for since := time.Now(); held == nil; {
+		var err error
+		if held, err = leases.Create(ctx, mine, metav1.CreateOptions{}); err == nil {
+			break
+		}
+		held = nil
+		if !apierrors.IsAlreadyExists(err) {
+			return explain("take the lease that keeps two runs apart", err)
+		}
+		found, err := leases.Get(ctx, leaseName, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err):
+			continue
+		case err != nil:
 			return explain("read the lease that keeps two runs apart", err)
+		case first != nil && found.ResourceVersion != first.ResourceVersion:
+			return busy
 		}
-		if t := held.Spec.RenewTime; t != nil && time.Since(t.Time) < leaseLife {
-			return fmt.Errorf("another run of prove is going on in this cluster, or was killed less than %s ago (lease %s/%s, renewed %s); wait for it", leaseLife, ns, leaseName, t.UTC().Format(time.RFC3339))
+		first = found
+		if t := found.Spec.RenewTime; time.Since(since) >= leaseLife || t == nil || time.Since(t.Time) > leaseOld {
+			found.Spec = mine.Spec
+			// The resourceVersion that was read decides between two who find the same old lease.
+			if held, err = leases.Update(ctx, found, metav1.UpdateOptions{}); apierrors.IsConflict(err) {
+				return busy
+			} else if err != nil {
+				return explain("take the lease that keeps two runs apart", err)
+			}
+			break
 		}
-		held.Spec = mine.Spec
-		// The resourceVersion that was read decides between two who find the same old lease.
-		held, err = leases.Update(ctx, held, metav1.UpdateOptions{})
-	}
-	if err != nil {
-		return explain("take the lease that keeps two runs apart", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
 	}
 	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
