@@ -40,6 +40,9 @@ func Connect(kubeconfig, context string) (*rest.Config, error) {
 	cfg, err := loader.ClientConfig()
 	if err != nil {
 		if clientcmd.IsEmptyConfig(err) {
+			if name := firstOf(context, raw.CurrentContext); raw.Contexts[name] != nil {
+				return nil, fmt.Errorf("the context %q of %s names the cluster %q, which is not in it; %s", name, origin(rules), raw.Contexts[name].Cluster, contexts(raw, ""))
+			}
 			if len(raw.Contexts) > 0 {
 				return nil, fmt.Errorf("no current context in %s; name one with --context: %s", origin(rules), contexts(raw, ""))
 			}
