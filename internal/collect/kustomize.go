@@ -3,6 +3,7 @@ package collect
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -177,7 +178,8 @@ func vet(file string, limits source.Limits, seen map[string]bool) []*source.Erro
 	seen[real] = true
 	refs, n, err := references(file, limits)
 	if err != nil {
-		if se, ok := err.(*source.Error); ok {
+		var se *source.Error
+		if errors.As(err, &se) {
 			return []*source.Error{se}
 		}
 		return []*source.Error{{Pos: source.Pos{File: file}, Msg: err.Error()}}
@@ -231,7 +233,7 @@ func usedByKustomizations(dir string, opts Options) map[string]bool {
 	used := map[string]bool{}
 	_ = filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
 		if err != nil {
-			return nil // the walk itself reports it
+			return nil //nolint:nilerr // the walk itself reports it
 		}
 		if e.IsDir() && p != dir && strings.HasPrefix(e.Name(), ".") {
 			return filepath.SkipDir
@@ -241,7 +243,7 @@ func usedByKustomizations(dir string, opts Options) map[string]bool {
 		}
 		refs, _, err := references(p, opts.Limits)
 		if err != nil {
-			return nil // building it reports it
+			return nil //nolint:nilerr // building it reports it
 		}
 		for _, r := range refs {
 			if remote(r.path) {

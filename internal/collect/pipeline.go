@@ -10,7 +10,6 @@ import (
 
 // pipeline decodes texts on several workers and keeps what comes out in the order in which it was put in.
 type pipeline struct {
-	ctx     context.Context
 	opts    Options
 	jobs    chan job
 	workers sync.WaitGroup
@@ -46,14 +45,14 @@ type result struct {
 
 func newPipeline(ctx context.Context, opts Options) *pipeline {
 	// One waiting job per worker bounds the bytes that are read ahead.
-	p := &pipeline{ctx: ctx, opts: opts, jobs: make(chan job, opts.Workers)}
+	p := &pipeline{opts: opts, jobs: make(chan job, opts.Workers)}
 	for range opts.Workers {
 		p.workers.Add(1)
 		go func() {
 			defer p.workers.Done()
 			d := newDecoder(opts.Limits)
 			for j := range p.jobs {
-				if p.ctx.Err() != nil {
+				if ctx.Err() != nil {
 					continue
 				}
 				r := d.text(j.text)

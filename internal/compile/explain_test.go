@@ -47,7 +47,7 @@ func TestExplain(t *testing.T) {
 		})
 	}
 	for query, want := range map[string]string{
-		"NetworkPolicy intelgraph-production/defualt-deny": `did you mean "NetworkPolicy intelgraph-production/default-deny"?`,
+		"NetworkPolicy intelgraph-production/default-dney": `did you mean "NetworkPolicy intelgraph-production/default-deny"?`,
 		"defalt-deny":  `did you mean "default-deny"?`,
 		"xyzzy-plough": "bulwark render",
 		"":             "the plan has no object",

@@ -3,6 +3,7 @@ package labtest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -39,7 +40,8 @@ func Start(t testing.TB, flags ...string) *Lab {
 	lab := &Lab{Kubeconfig: filepath.Join(dir, "kubeconfig"), AuditLog: filepath.Join(dir, "audit.log")}
 	readyFile := filepath.Join(dir, "ready")
 	args := append([]string{"--dir", filepath.Join(dir, "lab"), "--kubeconfig", lab.Kubeconfig, "--audit-log", lab.AuditLog, "--ready-file", readyFile}, flags...)
-	cmd := exec.Command(bin, args...)
+	// Not tied to a context: stop asks it to end by itself, and only kills what does not.
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), bin, args...)
 	var out output
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {

@@ -349,7 +349,7 @@ func (p *page) glance(d *Document) {
 			n += c
 		}
 		worst := st["critical"] + st["high"]
-		tone := Tone("")
+		var tone Tone
 		switch {
 		case worst > 0:
 			tone = Bad
@@ -813,8 +813,8 @@ func (p *page) defenceInDepth(d *Document) {
 			n++
 		}
 	}
-	switch {
-	case n == 0:
+	switch n {
+	case 0:
 		dp.Lead = "No attack rests on a single control: with any one of them removed, another still stops it."
 		if slices.ContainsFunc(ab.Controls, func(c prove.AblatedControl) bool { return len(c.Unknown) > 0 }) {
 			dp.Lead = "No attack was seen to rest on a single control, but some answers are not known."

@@ -41,23 +41,24 @@ func writeJSON(w io.Writer, res *check.Result) error {
 	if !ok {
 		return errors.New("report: the validation's JSON has no list of findings")
 	}
+	// A bufio.Writer keeps the first error of all writes; Flush gives it.
 	out := bufio.NewWriter(w)
-	out.Write(head)
-	out.WriteString(`"findings": [`)
+	_, _ = out.Write(head)
+	_, _ = out.WriteString(`"findings": [`)
 	for i := range res.Findings {
 		b, err := json.MarshalIndent(&res.Findings[i], "    ", "  ")
 		if err != nil {
 			return err
 		}
 		if i > 0 {
-			out.WriteByte(',')
+			_ = out.WriteByte(',')
 		}
-		out.WriteString("\n    ")
-		out.Write(b)
+		_, _ = out.WriteString("\n    ")
+		_, _ = out.Write(b)
 	}
-	out.WriteString("\n  ]")
-	out.Write(tail)
-	return out.Flush() // gives the first error of all the writes
+	_, _ = out.WriteString("\n  ]")
+	_, _ = out.Write(tail)
+	return out.Flush()
 }
 
 // encode writes indented JSON. HTML characters stay escaped: the output is often pasted into pages.

@@ -77,7 +77,7 @@ func TestDecodeStrict(t *testing.T) {
 		"list: a\n":                     `f:1:7: expected a list, found text`,
 		"list: [a, {b: c}]\n":           `f:1:11: expected text, found a mapping`,
 		"inner: [1]\n":                  `f:1:8: expected a mapping, found a list`,
-		"inner: {Nmae: x}\n":            `f:1:9: unknown field "Nmae"; did you mean "Name"?`,
+		"inner: {Nane: x}\n":            `f:1:9: unknown field "Nane"; did you mean "Name"?`,
 		"map: {a: {Name: x}, a: {}}\n":  `f:1:21: repeated field "a" (first on line 1); remove one of the two`,
 		"count: 99999999999999999999\n": `f:1:8: expected a whole number, found a number`,
 	} {

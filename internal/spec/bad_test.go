@@ -2,6 +2,7 @@ package spec_test
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -264,8 +265,8 @@ func TestMistakes(t *testing.T) {
 			t.Errorf("%s: accepted", e.name)
 			continue
 		}
-		errs, ok := err.(source.Errors)
-		if !ok {
+		var errs source.Errors
+		if !errors.As(err, &errs) {
 			t.Errorf("%s: error is %T, want source.Errors", e.name, err)
 		}
 		for _, x := range errs {

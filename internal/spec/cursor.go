@@ -91,14 +91,6 @@ func (c cursor) index(i int) cursor {
 	return out
 }
 
-// length is the number of elements of a list.
-func (c cursor) length() int {
-	if n := c.resolved(); n != nil && n.Kind == yaml.SequenceNode {
-		return len(n.Content)
-	}
-	return 0
-}
-
 // misspelt gives the key of a mapping that was probably meant to be name, or nil.
 func (c cursor) misspelt(name string) *yaml.Node {
 	n := c.resolved()

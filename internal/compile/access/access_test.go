@@ -312,7 +312,7 @@ func TestAccounts(t *testing.T) {
 		}
 		for _, guide := range []string{"maestro-orchestrator-sa", "external-secrets-sa", "secret-rotator-sa", "monitoring-sa"} {
 			if got["intelgraph-production/"+guide] != (file == reference) {
-				t.Errorf("%s: the guide's account %s: %v", p.Metadata.Name, guide, !(file == reference))
+				t.Errorf("%s: the guide's account %s: %v", p.Metadata.Name, guide, file != reference)
 			}
 		}
 	}

@@ -134,7 +134,8 @@ func (b *builder) declared(i int, f *spec.Flow) {
 }
 
 func (b *builder) pair(from string, t spec.Target, f *spec.Flow, why artifact.Cause) {
-	to, toName := End{}, ""
+	var to End
+	var toName string
 	meshed := false // is the destination port inside the mesh?
 	var target *spec.Component
 	var targetPeer *spec.Peer

@@ -257,14 +257,14 @@ func random(r *rand.Rand) (text string, want map[string]bool, pods []pod, ports 
 	b.WriteString("  flows:\n")
 	declared := map[string]bool{}
 	for range 1 + r.IntN(8) {
-		from, fromName := comps[r.IntN(n)].name, ""
+		from := comps[r.IntN(n)].name
 		switch r.IntN(6) {
 		case 0:
 			from = "gateway"
 		case 1:
 			from = "watcher"
 		}
-		fromName = from
+		fromName := from
 		to := comps[r.IntN(n)]
 		port := []string{"http", "sql", "extra"}[r.IntN(3)]
 		target, key, http := to.name+":"+port, fmt.Sprintf("%s>%s:%d/%s", fromName, to.name, numbers[port], to.protos[port]), ""

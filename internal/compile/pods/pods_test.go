@@ -83,7 +83,7 @@ func render(t *testing.T, p *spec.Platform, lock *spec.Lock, overrides string) (
 	if err != nil {
 		return nil, err
 	}
-	out, err := engine.Engine{}.Render(ch, top)
+	out, err := engine.Engine{}.RenderWithContext(t.Context(), ch, top)
 	if err != nil {
 		return nil, err
 	}
