@@ -61,6 +61,7 @@ func Live(ctx context.Context, cfg *rest.Config, opts Options) (*cluster.Snapsho
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 60 * time.Second
 	}
+	cfg.WarningHandler = rest.NoWarnings{} // they are about requests, not about what is read
 	disco, err := discovery.NewDiscoveryClientForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("cannot talk to %s: %w", cfg.Host, err)

@@ -2,12 +2,14 @@ package source
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -111,8 +113,12 @@ func (d Document) Parse(lim Limits) (*yaml.Node, error) {
 		return nil, &Error{Pos: at, Msg: "not UTF-8 text", Hint: "save the file as UTF-8"}
 	}
 	var root yaml.Node
-	dec := yaml.NewDecoder(bytes.NewReader(d.Text))
-	if err := dec.Decode(&root); err != nil {
+	err := yaml.NewDecoder(bytes.NewReader(d.Text)).Decode(&root)
+	if err != nil && bytes.IndexByte(d.Text, '\\') >= 0 && json.Valid(d.Text) {
+		root = yaml.Node{}
+		err = yaml.NewDecoder(bytes.NewReader(yamlEscapes(d.Text))).Decode(&root)
+	}
+	if err != nil {
 		if errors.Is(err, io.EOF) {
 			return nil, &Error{Pos: at, Msg: "empty document"}
 		}
@@ -134,6 +140,44 @@ func (d Document) Parse(lim Limits) (*yaml.Node, error) {
 		return nil, err
 	}
 	return n, nil
+}
+
+// yamlEscapes rewrites the two escapes of JSON that the library does not read: an escaped slash, and a character outside
+// the basic plane as two halves. Lines stay what they are.
+func yamlEscapes(text []byte) []byte {
+	out := make([]byte, 0, len(text))
+	half := func(i int) rune {
+		if i+6 > len(text) || text[i] != '\\' || text[i+1] != 'u' {
+			return -1
+		}
+		n, err := strconv.ParseUint(string(text[i+2:i+6]), 16, 32)
+		if err != nil {
+			return -1
+		}
+		return rune(n)
+	}
+	for i := 0; i < len(text); i++ {
+		if text[i] != '\\' || i+1 >= len(text) {
+			out = append(out, text[i])
+			continue
+		}
+		switch c := text[i+1]; {
+		case c == '/':
+			out = append(out, '/')
+			i++
+		case c == 'u' && utf16.IsSurrogate(half(i)):
+			r := utf16.DecodeRune(half(i), half(i+6)) // the replacement character where the other half is missing
+			if r != utf8.RuneError {
+				i += 6
+			}
+			out = utf8.AppendRune(out, r)
+			i += 5
+		default:
+			out = append(out, text[i], c)
+			i++
+		}
+	}
+	return out
 }
 
 // counter shifts lines to the file's and refuses what would explode: nesting, and aliases of aliases.
