@@ -158,7 +158,7 @@ func TestOfflineAgreesWithAPIServer(t *testing.T) {
 	slices.Sort(forms)
 	const component = "maestro"
 	all := changes(registry, component, w.platform.Spec.Components[component].ServiceAccount)
-	const seed, want = 20261123, 600
+	const seed, want = 20261123, 400
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	admitted, refused, invalid := 0, 0, 0
 	seen := map[string]int{}
