@@ -47,8 +47,12 @@ func Start(t testing.TB, flags ...string) *Lab {
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("cannot run %s: %v", bin, err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	done := make(chan struct{})
+	var ended error // to be read once done is closed
+	go func() {
+		ended = cmd.Wait()
+		close(done)
+	}()
 	t.Cleanup(func() { stop(t, cmd, done, &out) })
 
 	deadline := time.After(ready)
@@ -57,9 +61,8 @@ func Start(t testing.TB, flags ...string) *Lab {
 			break
 		}
 		select {
-		case err := <-done:
-			done <- err
-			t.Fatalf("bulwark-lab ended before it was ready: %v\n%s", err, out.String())
+		case <-done:
+			t.Fatalf("bulwark-lab ended before it was ready: %v\n%s", ended, out.String())
 		case <-deadline:
 			t.Fatalf("bulwark-lab is not ready after %v\n%s", ready, out.String())
 		case <-time.After(50 * time.Millisecond):
@@ -75,7 +78,7 @@ func Start(t testing.TB, flags ...string) *Lab {
 }
 
 // stop ends the lab and fails the test when it does not end by itself.
-func stop(t testing.TB, cmd *exec.Cmd, done chan error, out *output) {
+func stop(t testing.TB, cmd *exec.Cmd, done <-chan struct{}, out *output) {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("stop bulwark-lab: %v", err)
 	}
