@@ -22,9 +22,11 @@ type renderOptions struct {
 	out     string
 	check   bool
 	explain string
-	stage   string
-	format  string
-	quiet   bool
+	// explaining tells an empty name from none.
+	explaining bool
+	stage      string
+	format     string
+	quiet      bool
 }
 
 func newRenderCommand(app *App) *cobra.Command {
@@ -45,7 +47,10 @@ Exit codes: 0 done, or nothing to do; 1 with --check: the files differ from the 
   bulwark render -o - | kubectl diff -f - # the objects only, in order of deployment
   bulwark render --explain "NetworkPolicy intelgraph-production/default-deny"`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return runRender(app, &o) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			o.explaining = c.Flags().Changed("explain")
+			return runRender(app, &o)
+		},
 	}
 	platformFlag(c, &o.file)
 	c.Flags().StringVarP(&o.out, "output", "o", ".", "the `folder` that the files are written under; - prints the objects instead")
@@ -77,7 +82,7 @@ func runRender(app *App, o *renderOptions) error {
 	if err != nil {
 		return Misuse(badSpec(err))
 	}
-	if o.explain != "" {
+	if o.explaining {
 		return explain(app, plan, o)
 	}
 	if o.out == "-" {
