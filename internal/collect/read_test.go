@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -256,9 +257,6 @@ func TestNothingToRead(t *testing.T) {
 }
 
 func TestUnreadable(t *testing.T) {
-	if os.Getuid() == 0 {
-		t.Skip("root reads everything")
-	}
 	dir := tree(t, "-- a.yaml --\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\n-- b.yaml --\nx: 1\n-- c/d.yaml --\nx: 1\n")
 	for _, p := range []string{"b.yaml", "c"} {
 		if err := os.Chmod(filepath.Join(dir, p), 0); err != nil {
@@ -266,9 +264,32 @@ func TestUnreadable(t *testing.T) {
 		}
 	}
 	t.Cleanup(func() { _ = os.Chmod(filepath.Join(dir, "c"), 0o755) })
+	asNobody(t, dir)
 	check(t, dir, mustRead(t, Options{}, dir), "Pod a a.yaml:1",
 		"! b.yaml: cannot open it: permission denied; check its permissions",
 		"! c: cannot list the folder: permission denied; check its permissions")
+}
+
+// asNobody lets the rest of a test read files as a user without rights when it runs as root, who reads everything.
+func asNobody(t *testing.T, dir string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return
+	}
+	const nobody = 65534
+	for _, p := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(p, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Setfsuid(nobody); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Setfsuid(0); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 func TestStdin(t *testing.T) {
@@ -429,7 +450,7 @@ func TestStdinOverTheCap(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err := Read(ctx, []string{"testdata"}, Options{})
+	_, err := Read(ctx, []string{tree(t, "-- a.yaml --\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\n")}, Options{})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
