@@ -329,14 +329,14 @@ func replaceFile(file string, data []byte) error {
 	case err == nil && !info.Mode().IsRegular():
 		return os.WriteFile(file, data, 0o644)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("write the report: %w", err)
+		return fmt.Errorf("write %s: %w", file, err)
 	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return fmt.Errorf("make the folder of %s: %w", file, err)
 	}
 	temp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*")
 	if err != nil {
-		return fmt.Errorf("write the report: %w", err)
+		return fmt.Errorf("write %s: %w", file, err)
 	}
 	defer os.Remove(temp.Name()) // gone already when it was renamed
 	_, err = temp.Write(data)

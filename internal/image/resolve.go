@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -56,7 +57,7 @@ func (r *Resolver) Resolve(ctx context.Context, reference string) (Resolved, err
 	if keys == nil {
 		keys = authn.DefaultKeychain
 	}
-	d, err := remote.Get(ref, remote.WithContext(ctx), remote.WithAuthFromKeychain(keys), remote.WithRetryBackoff(remote.Backoff{Steps: 1}))
+	d, err := remote.Get(ref, remote.WithContext(ctx), remote.WithTransport(bounded{remote.DefaultTransport}), remote.WithUserAgent("bulwark"), remote.WithAuthFromKeychain(keys), remote.WithRetryBackoff(remote.Backoff{Steps: 1}))
 	if err != nil {
 		return Resolved{}, short(ref, err)
 	}
@@ -89,6 +90,38 @@ func (r *Resolver) Resolve(ctx context.Context, reference string) (Resolved, err
 	}
 	slices.Sort(out.Platforms)
 	return out, nil
+}
+
+// maxAnswer is the most that is read of one answer, in bytes. A manifest has at most 4 MiB (OCI distribution
+// specification), an image's configuration a few KiB.
+const maxAnswer = 8 << 20
+
+// bounded cuts answers off, so that no registry can fill our memory.
+type bounded struct{ http.RoundTripper }
+
+// RoundTrip asks, and bounds the body of the answer.
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(r)
+	if err == nil {
+		resp.Body = &cutBody{resp.Body, maxAnswer}
+	}
+	return resp, err
+}
+
+var errTooLarge = fmt.Errorf("answers with more than %d MiB", maxAnswer>>20)
+
+type cutBody struct {
+	io.ReadCloser
+	left int
+}
+
+func (c *cutBody) Read(p []byte) (int, error) {
+	if c.left <= 0 {
+		return 0, errTooLarge
+	}
+	n, err := c.ReadCloser.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	return n, err
 }
 
 func (r *Resolved) add(p *v1.Platform) {
@@ -160,6 +193,8 @@ func short(ref name.Reference, err error) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s did not answer in time", host)
+	case errors.Is(err, errTooLarge):
+		return fmt.Errorf("%s %w", host, errTooLarge)
 	case errors.Is(err, context.Canceled):
 		return errors.New("interrupted")
 	case errors.As(err, &dns):

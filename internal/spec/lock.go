@@ -33,23 +33,24 @@ type LockedImage struct {
 	// Image is the text in the spec: a component's image, or its base.
 	Image string `json:"image"`
 	// Reference is what was asked of the registry: the image with its tag.
-	Reference string `json:"reference"`
+	Reference string `json:"reference,omitempty"`
 	// Digest is that of the index, where the image has one for several platforms, else of the manifest.
 	Digest string `json:"digest"`
 	// Platforms are "os/arch" or "os/arch/variant", as the registry's index or the image's config says.
-	Platforms []string `json:"platforms"`
-	// Given is true for a digest that a person gave with --image, and that no registry has confirmed.
-	Given bool `json:"given"`
+	Platforms []string `json:"platforms,omitempty"`
+	// Given is true for a digest that a person gave with --image, and that no registry has confirmed. It has no Reference
+	// when the spec gives no version.
+	Given bool `json:"given,omitempty"`
 	// Stale says why the registry did not confirm the digest when the lock was last written. The digest is still the one
 	// that was resolved before: content has one digest for ever, whatever became of the tag.
-	Stale string `json:"stale"`
+	Stale string `json:"stale,omitempty"`
 }
 
 // Unresolved is an image without a digest.
 type Unresolved struct {
 	At        source.Pos `json:"-"`
 	Image     string     `json:"image"`
-	Reference string     `json:"reference"`
+	Reference string     `json:"reference,omitempty"`
 	Reason    string     `json:"reason"`
 }
 
@@ -131,9 +132,9 @@ func (l *Lock) For(p *Platform) *Lock {
 		switch {
 		case i < 0:
 			out.Unresolved = append(out.Unresolved, Unresolved{Image: w.Image, Reference: w.Reference, Reason: l.Reason(w.Image)})
-		case w.Reference != "" && l.Images[i].Reference != w.Reference:
+		case l.Images[i].Reference != w.Reference:
 			out.Unresolved = append(out.Unresolved, Unresolved{Image: w.Image, Reference: w.Reference,
-				Reason: fmt.Sprintf("platform.lock has %s; run `bulwark lock`", l.Images[i].Reference)})
+				Reason: fmt.Sprintf("platform.lock has the digest of %s; run `bulwark lock`", cmp.Or(l.Images[i].Reference, "an image without version"))})
 		default:
 			out.Images = append(out.Images, l.Images[i])
 		}
