@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -257,6 +258,10 @@ func TestNothingToRead(t *testing.T) {
 }
 
 func TestUnreadable(t *testing.T) {
+	if os.Getuid() == 0 {
+		againAsNobody(t)
+		return
+	}
 	dir := tree(t, "-- a.yaml --\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\n-- b.yaml --\nx: 1\n-- c/d.yaml --\nx: 1\n")
 	for _, p := range []string{"b.yaml", "c"} {
 		if err := os.Chmod(filepath.Join(dir, p), 0); err != nil {
@@ -264,32 +269,35 @@ func TestUnreadable(t *testing.T) {
 		}
 	}
 	t.Cleanup(func() { _ = os.Chmod(filepath.Join(dir, "c"), 0o755) })
-	asNobody(t, dir)
 	check(t, dir, mustRead(t, Options{}, dir), "Pod a a.yaml:1",
 		"! b.yaml: cannot open it: permission denied; check its permissions",
 		"! c: cannot list the folder: permission denied; check its permissions")
 }
 
-// asNobody lets the rest of a test read files as a user without rights when it runs as root, who reads everything.
-func asNobody(t *testing.T, dir string) {
+// againAsNobody runs the calling test once more in a process without rights, because root reads everything.
+func againAsNobody(t *testing.T) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		return
-	}
-	const nobody = 65534
-	for _, p := range []string{dir, filepath.Dir(dir)} {
-		if err := os.Chmod(p, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := syscall.Setfsuid(nobody); err != nil {
+	dir, err := os.MkdirTemp("", "as-nobody-")
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := syscall.Setfsuid(0); err != nil {
-			t.Fatal(err)
-		}
-	})
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	const nobody = 65534
+	binary, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(dir, "test")
+	if err := errors.Join(os.WriteFile(copied, binary, 0o755), os.Chown(dir, nobody, nobody)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), copied, "-test.run", "^"+t.Name()+"$", "-test.v")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "TMPDIR="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("as nobody: %v\n%s", err, out)
+	}
 }
 
 func TestStdin(t *testing.T) {
