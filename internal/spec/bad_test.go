@@ -51,6 +51,7 @@ var mistakes = []edit{
 	{"kubernetes too new", `"1.37"`, `"1.38"`, false},
 	{"kubernetes patch", `"1.37"`, `"1.37.2"`, true},
 	{"label prefix of Kubernetes", "  has:", "  labelPrefix: security.k8s.io\n  has:", false},
+	{"chart outside its folder", "  has:", "  chart: ../../etc\n  has:", true},
 	{"unknown feature", "cilium, kyverno", "cillium, kyverno", true},
 	{"feature twice", "cilium, kyverno", "cilium, cilium, kyverno", true},
 	{"enforcer that is not there", "enforce: native", "enforce: gatekeeper", false},

@@ -40,6 +40,7 @@ func (p *Platform) complete() {
 	s := &p.Spec
 	set(&s.LabelPrefix, p.Metadata.Name+".bulwark.dev")
 	set(&s.Kubernetes, DefaultKubernetes)
+	set(&s.Chart, p.Metadata.Name)
 	set(&s.Admission.Enforce, "native")
 	if len(s.ControlPlane.Ports) == 0 {
 		s.ControlPlane.Ports = []int32{443, 6443}

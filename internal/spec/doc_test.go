@@ -24,7 +24,8 @@ func docs(t *testing.T) map[string]string {
 	out := map[string]string{}
 	line := func(g ...*ast.CommentGroup) string {
 		for _, c := range g {
-			if s := strings.Join(strings.Fields(c.Text()), " "); s != "" {
+			first, _, _ := strings.Cut(c.Text(), "\n\n") // what follows is for readers of the code
+			if s := strings.Join(strings.Fields(first), " "); s != "" {
 				return s
 			}
 		}

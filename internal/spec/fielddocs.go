@@ -82,7 +82,7 @@ var fieldDocs = map[string]string{
 	"Peer.namespace":              "Namespace is where the peer runs.",
 	"Peer.ports":                  "Ports are what flows to it may name.",
 	"Peer.serviceAccount":         "ServiceAccount is its account, by which a mesh knows it.",
-	"Platform":                    "Platform is a whole spec after Load: references are checked and defaults filled in, so that readers need neither nil checks nor defaults of their own.",
+	"Platform":                    "Platform is what a person writes about a platform; all of it is compiled, deployed and proven from here.",
 	"Platform.apiVersion":         "APIVersion is the version of this form.",
 	"Platform.kind":               "Kind is always Platform.",
 	"Platform.metadata":           "Metadata names the platform.",

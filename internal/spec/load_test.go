@@ -50,11 +50,11 @@ func TestDefaults(t *testing.T) {
 	}
 	s, web := p.Spec, p.Spec.Components["web"]
 	got := map[string]any{
-		"labelPrefix": s.LabelPrefix, "kubernetes": s.Kubernetes, "enforce": s.Admission.Enforce, "registries": s.Trust.Registries,
+		"labelPrefix": s.LabelPrefix, "kubernetes": s.Kubernetes, "enforce": s.Admission.Enforce, "chart": s.Chart, "registries": s.Trust.Registries,
 		"namespace": *s.Namespaces["shop"], "ports": s.ControlPlane.Ports, "web": *web,
 	}
 	want := map[string]any{
-		"labelPrefix": "shop.bulwark.dev", "kubernetes": "1.37", "enforce": "native", "registries": []string{"registry.example.com/shop/"},
+		"labelPrefix": "shop.bulwark.dev", "kubernetes": "1.37", "enforce": "native", "chart": "shop", "registries": []string{"registry.example.com/shop/"},
 		"namespace": spec.Namespace{Level: "high", PodSecurity: "restricted"}, "ports": []int32{443, 6443},
 		"web": spec.Component{Namespace: "shop", Image: "registry.example.com/shop/web", Kind: "Deployment", Replicas: new(int32(1)), User: new(int64(65532)),
 			Group: new(int64(65532)), ServiceAccount: "web", Resources: &spec.Resources{CPU: "100m", Memory: "128Mi", MemoryLimit: "512Mi"}},
@@ -272,6 +272,7 @@ func FuzzParse(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
+	schema := compiledSchema(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := spec.Parse("platform.yaml", data)
 		q, again := spec.Parse("platform.yaml", bytes.Clone(data))
@@ -281,6 +282,9 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("not the same twice:\n%v\n%v", err, again)
 			}
 			return
+		}
+		if err := judge(t, schema, string(data)); err != nil {
+			t.Fatalf("the schema refuses what loads: %v", err)
 		}
 		a, _ := json.Marshal(p)
 		b, _ := json.Marshal(q)

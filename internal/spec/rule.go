@@ -36,6 +36,7 @@ var rules = map[string]rule{
 
 	"Spec.labelPrefix":  {is: labelDomain, byDefault: "(NAME.bulwark.dev)"},
 	"Spec.kubernetes":   {is: minorVersion, byDefault: DefaultKubernetes},
+	"Spec.chart":        {is: dnsLabel, byDefault: "(the platform's name)"},
 	"Spec.has":          {enum: Features, unique: true, byDefault: "(nothing)"},
 	"Spec.admission":    {},
 	"Spec.trust":        {},

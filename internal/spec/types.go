@@ -16,8 +16,11 @@ const (
 	Kind       = "Platform"
 )
 
-// Platform is a whole spec after Load: references are checked and defaults filled in, so that readers need neither nil
-// checks nor defaults of their own.
+// Platform is what a person writes about a platform; all of it is compiled, deployed and proven from here.
+//
+// After Load its references are checked and its defaults filled in: entries of lists and mappings are never nil, nor are
+// a component's Resources, User and Group, nor what a Route holds, except CORS. A section whose absence says something
+// stays nil when it was not written: Mesh, Secrets and what it holds, Detection, Notify, Route.
 type Platform struct {
 	At source.Pos `json:"-"`
 	// APIVersion is the version of this form.
