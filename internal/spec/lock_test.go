@@ -1,6 +1,7 @@
 package spec_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -105,7 +106,8 @@ func TestBadLocks(t *testing.T) {
 			if err == nil {
 				t.Fatalf("accepted: %+v", l)
 			}
-			if _, ok := err.(source.Errors); !ok {
+			var errs source.Errors
+			if !errors.As(err, &errs) {
 				t.Errorf("error is %T, want source.Errors", err)
 			}
 			if !strings.Contains(err.Error(), tt.want) {
