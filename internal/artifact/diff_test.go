@@ -37,6 +37,9 @@ func TestDiff(t *testing.T) {
 func TestDiffPatches(t *testing.T) {
 	patch, err := exec.LookPath("patch")
 	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("patch(1) must be there in CI: %v", err)
+		}
 		t.Skip("patch(1) is not installed")
 	}
 	r := rand.New(rand.NewPCG(1, 2))

@@ -19,8 +19,8 @@ import (
 	"github.com/intelgraph/bulwark/internal/finding"
 )
 
-// FieldManager owns the fields that Bulwark applies.
-const FieldManager = "bulwark"
+// FieldManager owns the fields that Bulwark applies; prove puts a removed control back under the same name.
+const FieldManager = artifact.FieldManager
 
 // Defaults of Options.
 const (
